@@ -5,7 +5,11 @@
 //! [`GuestMemory`]: bytes are copied in or out, never borrowed, because the guest may write to them
 //! at any time. The VMM implements the trait over its memory map; tests use [`FlatMemory`].
 
+mod ranges;
+
 use std::sync::Mutex;
+
+pub use ranges::{GuestRange, GuestRanges, RangeError};
 
 /// An access that is not wholly inside guest RAM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -53,6 +57,22 @@ pub trait GuestMemory: Send + Sync {
     ///
     /// Fails if the word is not aligned or not guest RAM.
     fn set_bit_u32(&self, gpa: u64, bit: u32) -> Result<bool, MemoryError>;
+
+    /// Whether `gpa..gpa + len` is wholly guest RAM. The answer holds only as long as the memory map
+    /// does not change; accesses check again.
+    ///
+    /// The default reads one byte of each 4 KiB page; an implementation that knows its map can do
+    /// better.
+    fn is_ram(&self, gpa: u64, len: u64) -> bool {
+        const PAGE_SHIFT: u32 = 12;
+        let Some(last) = len.checked_sub(1).and_then(|rest| gpa.checked_add(rest)) else {
+            return len == 0;
+        };
+        (gpa >> PAGE_SHIFT..=last >> PAGE_SHIFT).all(|page| {
+            let probe = (page << PAGE_SHIFT).max(gpa);
+            self.read(probe, &mut [0]).is_ok()
+        }) && self.read(last, &mut [0]).is_ok()
+    }
 }
 
 /// Guest memory in a vector, for tests: addresses `base..base + len`.
@@ -143,6 +163,17 @@ mod tests {
         assert!(memory.write(0x100f, &[1, 2]).is_err());
         assert!(memory.read(u64::MAX, &mut [0; 2]).is_err());
         assert!(memory.load_u32(0x1002).is_err());
+    }
+
+    /// The default answer to "is this RAM" sees both ends and a wrapped range.
+    #[test]
+    fn ram_is_told_from_nothing() {
+        let memory = FlatMemory::new(0x1000, 0x2000);
+        assert!(memory.is_ram(0x1000, 0x2000));
+        assert!(memory.is_ram(0x1fff, 2));
+        assert!(!memory.is_ram(0xfff, 2));
+        assert!(!memory.is_ram(0x1000, 0x2001));
+        assert!(!memory.is_ram(u64::MAX, 2));
     }
 
     /// A word written as bytes reads back as the same little-endian word, and a bit is set once.
