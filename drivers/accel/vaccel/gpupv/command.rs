@@ -1,0 +1,405 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What a command is, and the request made of it.
+//!
+//! Adding a command is one structure (its fixed part), one entry in [`CommandId`], and one
+//! [`Command`] implementation.
+
+use core::fmt::Debug;
+
+use super::commands::CommandId;
+use super::discovery::Version;
+use super::error::{DecodeError, EncodeError, ReplyError};
+use super::list::Tail;
+use super::status::NtStatus;
+use super::wire::{read, read_partial, Wire, Writer};
+
+/// A guest-to-host command: the fixed part that follows the 24-byte header.
+pub trait Command: Wire {
+    /// Which command this is.
+    const ID: CommandId;
+
+    /// What follows the fixed part.
+    type Tail<'a>: Tail;
+
+    /// The fixed part of the reply.
+    type Reply: Reply;
+
+    /// What follows the fixed part of the reply.
+    type ReplyTail<'a>: Tail;
+
+    /// Writes the counts of `tail` into the fixed part.
+    ///
+    /// # Errors
+    ///
+    /// When the parts of `tail` contradict each other or a count does not fit.
+    fn set_counts(&mut self, _tail: &Self::Tail<'_>) -> Result<(), EncodeError> {
+        Ok(())
+    }
+
+    /// Reads what follows the fixed part, by the counts in it. Bytes left over are no error.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError::Short`] when the counts announce more than there is.
+    fn parse_tail<'a>(&self, bytes: &'a [u8]) -> Result<Self::Tail<'a>, DecodeError>;
+
+    /// Zero bytes that the message carries after its last part.
+    fn slack(&self) -> usize {
+        0
+    }
+
+    /// How many bytes of the reply structure a host of this version sends.
+    fn reply_fixed_len(_version: Version) -> usize {
+        size_of::<Self::Reply>()
+    }
+
+    /// How long a reply has to be so that every guest accepts it.
+    fn reply_len(&self, _tail: &Self::Tail<'_>, version: Version) -> usize {
+        Self::reply_fixed_len(version)
+    }
+
+    /// Reads what follows the fixed part of the reply.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError::Short`] when the counts announce more than there is.
+    fn parse_reply_tail<'a>(
+        &self,
+        reply: &Self::Reply,
+        bytes: &'a [u8],
+    ) -> Result<Self::ReplyTail<'a>, DecodeError>;
+}
+
+/// Implements [`Command`] for a command without variable parts.
+macro_rules! fixed_command {
+    ($name:ident => $reply:ty) => {
+        impl super::command::Command for $name {
+            const ID: super::commands::CommandId = super::commands::CommandId::$name;
+            type Tail<'a> = ();
+            type Reply = $reply;
+            type ReplyTail<'a> = ();
+
+            fn parse_tail(&self, _bytes: &[u8]) -> Result<(), super::error::DecodeError> {
+                Ok(())
+            }
+
+            fn parse_reply_tail(
+                &self,
+                _reply: &$reply,
+                _bytes: &[u8],
+            ) -> Result<(), super::error::DecodeError> {
+                Ok(())
+            }
+        }
+    };
+}
+pub(super) use fixed_command;
+
+/// Implements [`Command`] for a command that ends with a counted list and has a fixed reply.
+macro_rules! list_command {
+    ($name:ident: $counter:ident of $entry:ty, slack $slack:literal => $reply:ty) => {
+        impl super::command::Command for $name {
+            const ID: super::commands::CommandId = super::commands::CommandId::$name;
+            type Tail<'a> = super::list::List<'a, $entry>;
+            type Reply = $reply;
+            type ReplyTail<'a> = ();
+
+            fn set_counts(
+                &mut self,
+                tail: &super::list::List<'_, $entry>,
+            ) -> Result<(), super::error::EncodeError> {
+                self.$counter = super::wire::count(tail.len())?;
+                Ok(())
+            }
+
+            fn parse_tail<'a>(
+                &self,
+                bytes: &'a [u8],
+            ) -> Result<super::list::List<'a, $entry>, super::error::DecodeError> {
+                Ok(super::list::List::take(bytes, self.$counter)?.0)
+            }
+
+            fn slack(&self) -> usize {
+                $slack
+            }
+
+            fn parse_reply_tail(
+                &self,
+                _reply: &$reply,
+                _bytes: &[u8],
+            ) -> Result<(), super::error::DecodeError> {
+                Ok(())
+            }
+        }
+    };
+}
+pub(super) use list_command;
+
+/// The fixed part of a reply.
+pub trait Reply: Wire {
+    /// The status inside, when this reply has one.
+    fn status(&self) -> Option<NtStatus>;
+
+    /// The reply that says `status`, when a reply of full length can say that something failed;
+    /// none when a bare, short NTSTATUS has to (protocol 2.7).
+    fn failure(status: NtStatus) -> Option<Self>;
+}
+
+/// Implements [`Reply`]: with a status inside; without, where zero means failure; or without, where
+/// only a short reply can.
+macro_rules! reply {
+    ($name:ty, status) => {
+        impl super::command::Reply for $name {
+            fn status(&self) -> Option<super::status::NtStatus> {
+                Some(self.status)
+            }
+
+            fn failure(status: super::status::NtStatus) -> Option<Self> {
+                Some(Self {
+                    status,
+                    ..Default::default()
+                })
+            }
+        }
+    };
+    ($name:ty, zero) => {
+        impl super::command::Reply for $name {
+            fn status(&self) -> Option<super::status::NtStatus> {
+                None
+            }
+
+            fn failure(_status: super::status::NtStatus) -> Option<Self> {
+                Some(Default::default())
+            }
+        }
+    };
+    ($name:ty, short) => {
+        impl super::command::Reply for $name {
+            fn status(&self) -> Option<super::status::NtStatus> {
+                None
+            }
+
+            fn failure(_status: super::status::NtStatus) -> Option<Self> {
+                None
+            }
+        }
+    };
+}
+pub(super) use reply;
+
+/// The most common reply: a bare status.
+impl Reply for NtStatus {
+    fn status(&self) -> Option<NtStatus> {
+        Some(*self)
+    }
+
+    fn failure(status: NtStatus) -> Option<Self> {
+        Some(status)
+    }
+}
+
+/// A reply of which nothing is fixed: no content at all, or raw data.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    zerocopy_derive::FromBytes,
+    zerocopy_derive::IntoBytes,
+    zerocopy_derive::KnownLayout,
+    zerocopy_derive::Immutable,
+)]
+#[repr(C)]
+pub struct NoFixedReply;
+
+super::wire::wire_struct!(NoFixedReply = 0);
+reply!(NoFixedReply, short);
+
+/// A command with what follows it, counts and parts in agreement.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a, C: Command> {
+    body: C,
+    tail: C::Tail<'a>,
+}
+
+/// A reply, split in its parts.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer<'a, C: Command> {
+    /// The fixed part.
+    pub reply: C::Reply,
+    /// What follows it.
+    pub tail: C::ReplyTail<'a>,
+}
+
+impl<'a, C: Command> Request<'a, C> {
+    /// A request to send; the counts in `body` are set from `tail`.
+    ///
+    /// # Errors
+    ///
+    /// When the parts of `tail` contradict each other or a count does not fit.
+    pub fn new(mut body: C, tail: C::Tail<'a>) -> Result<Self, EncodeError> {
+        body.set_counts(&tail)?;
+        Ok(Self { body, tail })
+    }
+
+    /// A request as received: `bytes` is what follows the command header.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError::Short`] when something is missing at the end.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let (body, rest): (C, _) = read(bytes)?;
+        let tail = body.parse_tail(rest)?;
+        Ok(Self { body, tail })
+    }
+
+    /// The fixed part.
+    pub fn body(&self) -> &C {
+        &self.body
+    }
+
+    /// What follows it.
+    pub fn tail(&self) -> C::Tail<'a> {
+        self.tail
+    }
+
+    /// Length of everything that follows the command header.
+    pub fn len_after_header(&self) -> usize {
+        size_of::<C>()
+            .saturating_add(self.tail.byte_len())
+            .saturating_add(self.body.slack())
+    }
+
+    /// Writes everything that follows the command header.
+    pub(super) fn write(&self, out: &mut Writer<'_>) -> Result<(), EncodeError> {
+        out.value(&self.body)?;
+        self.tail.write(out)?;
+        out.zeros(self.body.slack())
+    }
+
+    /// Guest: how many bytes to make room for in the reply.
+    pub fn reply_len(&self, version: Version) -> usize {
+        self.body.reply_len(&self.tail, version)
+    }
+
+    /// Guest: reads the reply. A status inside it is left for the caller to look at
+    /// ([`Answer::ok`]).
+    ///
+    /// # Errors
+    ///
+    /// [`ReplyError::Failed`] when the host answered with a short failure status instead of a
+    /// reply, [`ReplyError::Malformed`] when the reply is too short for anything else.
+    pub fn parse_reply<'r>(
+        &self,
+        version: Version,
+        payload: &'r [u8],
+    ) -> Result<Answer<'r, C>, ReplyError> {
+        let fixed: Result<(C::Reply, _), _> = read_partial(payload, C::reply_fixed_len(version));
+        let answer = fixed.and_then(|(reply, rest)| {
+            match self.body.parse_reply_tail(&reply, rest) {
+                Ok(tail) => Ok(Ok(Answer { reply, tail })),
+                // A host that failed may leave out what it would have filled in.
+                Err(error) => match reply.status().filter(|status| status.is_error()) {
+                    Some(status) => Ok(Err(ReplyError::Failed(status))),
+                    None => Err(error),
+                },
+            }
+        });
+        answer.unwrap_or_else(|error| {
+            Err(match read::<NtStatus>(payload) {
+                Ok((status, _)) if status.is_error() => ReplyError::Failed(status),
+                _ => ReplyError::Malformed(error),
+            })
+        })
+    }
+
+    /// Host: length of the reply made of `tail`.
+    pub fn answer_len(&self, version: Version, tail: C::ReplyTail<'_>) -> usize {
+        C::reply_fixed_len(version)
+            .saturating_add(tail.byte_len())
+            .max(self.body.reply_len(&self.tail, version))
+    }
+
+    /// Host: writes a reply and returns its length. What a guest demands beyond it is zero.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError::NoRoom`] when `out` is too small.
+    pub fn encode_reply(
+        &self,
+        version: Version,
+        reply: &C::Reply,
+        tail: C::ReplyTail<'_>,
+        out: &mut [u8],
+    ) -> Result<usize, EncodeError> {
+        let mut out = Writer::new(out);
+        let fixed = reply.bytes();
+        out.put(fixed.get(..C::reply_fixed_len(version)).unwrap_or(fixed))?;
+        tail.write(&mut out)?;
+        self.pad(version, out)
+    }
+
+    /// Host: writes the reply that says the command failed, and returns its length.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError::NoRoom`] when `out` is too small.
+    pub fn encode_failure(
+        &self,
+        version: Version,
+        status: NtStatus,
+        out: &mut [u8],
+    ) -> Result<usize, EncodeError> {
+        let mut out = Writer::new(out);
+        match C::Reply::failure(status) {
+            Some(reply) if C::reply_fixed_len(version) == size_of::<C::Reply>() => {
+                out.value(&reply)?;
+                self.pad(version, out)
+            }
+            _ => {
+                out.value(&status)?;
+                Ok(out.written())
+            }
+        }
+    }
+
+    fn pad(&self, version: Version, mut out: Writer<'_>) -> Result<usize, EncodeError> {
+        let missing = self
+            .body
+            .reply_len(&self.tail, version)
+            .saturating_sub(out.written());
+        out.zeros(missing)?;
+        Ok(out.written())
+    }
+}
+
+impl<C: Command> Answer<'_, C> {
+    /// This answer, unless the status inside says that the command failed.
+    ///
+    /// # Errors
+    ///
+    /// [`ReplyError::Failed`] with that status.
+    pub fn ok(self) -> Result<Self, ReplyError> {
+        match self.status() {
+            status if status.is_error() => Err(ReplyError::Failed(status)),
+            _ => Ok(self),
+        }
+    }
+
+    /// The status inside; success where the reply has none.
+    pub fn status(&self) -> NtStatus {
+        self.reply.status().unwrap_or(NtStatus::SUCCESS)
+    }
+}
+
+/// A request of a command without variable parts.
+impl<C> From<C> for Request<'static, C>
+where
+    C: for<'a> Command<Tail<'a> = ()>,
+{
+    fn from(body: C) -> Self {
+        Self { body, tail: () }
+    }
+}
