@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Flag sets. `from_bits` refuses bits that the interface does not define.
+
+use crate::sys;
+
+bitflags::bitflags! {
+    /// How a vm works.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct VmFlags: u32 {
+        /// User space keeps its objects resident by itself.
+        const MANUAL_RESIDENCY = sys::VM_MANUAL_RESIDENCY;
+    }
+
+    /// What the GPU may do with an object.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct BoFlags: u32 {
+        /// Only read it.
+        const READ_ONLY = sys::BO_READ_ONLY;
+    }
+
+    /// What the GPU may do through a binding.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct BindFlags: u32 {
+        /// Write.
+        const WRITE = sys::BIND_WRITE;
+        /// Fetch code.
+        const EXECUTE = sys::BIND_EXECUTE;
+    }
+
+    /// How a fence is made.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct FenceFlags: u32 {
+        /// May be turned into a file descriptor.
+        const SHAREABLE = sys::FENCE_SHAREABLE;
+        /// Its value is not mapped.
+        const NO_MMAP = sys::FENCE_NO_MMAP;
+    }
+
+    /// What the driver provides.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Features: u64 {
+        /// Argument objects and submission.
+        const ARG_SUBMIT = sys::FEATURE_ARG_SUBMIT;
+        /// Fence values can be mapped.
+        const FENCE_MMAP = sys::FEATURE_FENCE_MMAP;
+        /// Objects in host memory.
+        const HOST_MEMORY = sys::FEATURE_HOST_MEMORY;
+        /// Residency by hand.
+        const MANUAL_RESIDENCY = sys::FEATURE_MANUAL_RESIDENCY;
+        /// Fences as file descriptors.
+        const FENCE_SHARING = sys::FEATURE_FENCE_SHARING;
+        /// Fences to and from syncobj and sync_file.
+        const SYNC_BRIDGE = sys::FEATURE_SYNC_BRIDGE;
+        /// Operations as io_uring commands.
+        const URING = sys::FEATURE_URING;
+        /// Events by read().
+        const EVENTS = sys::FEATURE_EVENTS;
+    }
+
+    /// What the host provides.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct HostCaps: u64 {
+        /// Guest memory as page lists.
+        const PAGE_LISTS = sys::HOST_CAP_PAGE_LISTS;
+        /// Asynchronous submissions.
+        const ASYNC = sys::HOST_CAP_ASYNC;
+        /// Hardware queues.
+        const HW_QUEUES = sys::HOST_CAP_HW_QUEUES;
+    }
+}
+
+/// Names of the set bits in lower case; unknown ones as numbers.
+pub(crate) fn names<F: bitflags::Flags<Bits = u64>>(flags: &F) -> Vec<String> {
+    let mut names: Vec<String> = flags
+        .iter_names()
+        .map(|(name, _)| name.to_lowercase().replace('_', "-"))
+        .collect();
+    let known = F::all().bits();
+    let unknown = flags.bits() & !known;
+    if unknown != 0 {
+        names.push(format!("{unknown:#x}"));
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Proves that a bit outside of the interface is refused rather than passed on.
+    #[test]
+    fn unknown_bits_are_refused() {
+        assert!(BindFlags::from_bits(0x8000_0000).is_none());
+        assert_eq!(BindFlags::from_bits(1), Some(BindFlags::WRITE));
+    }
+
+    /// Proves that what a newer driver announces is shown, not dropped.
+    #[test]
+    fn unknown_features_are_named_by_number() {
+        let flags = Features::from_bits_retain(sys::FEATURE_FENCE_MMAP | 1 << 40);
+        assert_eq!(names(&flags), ["fence-mmap", "0x10000000000"]);
+    }
+}

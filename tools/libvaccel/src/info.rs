@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What an adapter says about itself.
+
+use crate::device::Device;
+use crate::error::{ErrorKind, Result};
+use crate::flags::{names, Features, HostCaps};
+use crate::sys;
+
+/// The parameters of an adapter. A parameter that the driver does not know is `None`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Info {
+    /// Optional parts of the interface.
+    pub features: Option<Features>,
+    /// GPU-PV interface version in use.
+    pub interface_version: Option<u64>,
+    /// LUID of the virtual GPU as the guest knows it.
+    pub luid: Option<u64>,
+    /// LUID of the physical adapter on the host.
+    pub host_adapter_luid: Option<u64>,
+    /// LUID of the virtual GPU on the host.
+    pub host_vgpu_luid: Option<u64>,
+    /// The host offers a compute accelerator.
+    pub compute_only: Option<bool>,
+    /// What the host provides.
+    pub host_caps: Option<HostCaps>,
+    /// Bytes of I/O space.
+    pub io_space_size: Option<u64>,
+    /// Largest buffer object in bytes.
+    pub bo_size_max: Option<u64>,
+    /// Times the adapter was lost and came back.
+    pub resets: Option<u64>,
+}
+
+impl Info {
+    pub(crate) fn read(device: &Device) -> Result<Self> {
+        let get = |param| match device.param(param) {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if error.kind() == ErrorKind::InvalidArgument => Ok(None),
+            Err(error) => Err(error),
+        };
+        Ok(Self {
+            features: get(sys::PARAM_FEATURES)?.map(Features::from_bits_retain),
+            interface_version: get(sys::PARAM_INTERFACE_VERSION)?,
+            luid: get(sys::PARAM_ADAPTER_LUID)?,
+            host_adapter_luid: get(sys::PARAM_HOST_ADAPTER_LUID)?,
+            host_vgpu_luid: get(sys::PARAM_HOST_VGPU_LUID)?,
+            compute_only: get(sys::PARAM_COMPUTE_ONLY)?.map(|value| value != 0),
+            host_caps: get(sys::PARAM_HOST_CAPS)?.map(HostCaps::from_bits_retain),
+            io_space_size: get(sys::PARAM_IO_SPACE_SIZE)?,
+            bo_size_max: get(sys::PARAM_BO_SIZE_MAX)?,
+            resets: get(sys::PARAM_RESETS)?,
+        })
+    }
+
+    /// The features as words.
+    pub fn feature_names(&self) -> Option<Vec<String>> {
+        self.features.as_ref().map(names)
+    }
+
+    /// The host capabilities as words.
+    pub fn host_cap_names(&self) -> Option<Vec<String>> {
+        self.host_caps.as_ref().map(names)
+    }
+}
+
+/// A group of memory segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Segment {
+    /// The adapter's own memory.
+    Local,
+    /// System memory the adapter uses.
+    NonLocal,
+}
+
+impl Segment {
+    pub(crate) const fn value(self) -> u32 {
+        match self {
+            Self::Local => sys::SEGMENT_LOCAL,
+            Self::NonLocal => sys::SEGMENT_NON_LOCAL,
+        }
+    }
+}
+
+/// Memory budget of one segment group, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BudgetInfo {
+    /// What the host would like this client to stay below.
+    pub budget: u64,
+    /// What it uses.
+    pub usage: u64,
+    /// What it can count on.
+    pub reservation: u64,
+    /// What could be reserved.
+    pub available: u64,
+}
+
+impl From<&sys::Budget> for BudgetInfo {
+    fn from(arg: &sys::Budget) -> Self {
+        Self {
+            budget: arg.budget_size,
+            usage: arg.usage_size,
+            reservation: arg.reservation_size,
+            available: arg.available_size,
+        }
+    }
+}

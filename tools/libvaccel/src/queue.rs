@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Queues: operations in order.
+
+use std::sync::{Mutex, PoisonError};
+
+use crate::arg::{self, ArgBo};
+use crate::error::Result;
+use crate::handle::{Handle, Kind};
+use crate::ioctl;
+use crate::submission::{Encoded, Submission, Submitted};
+use crate::sys;
+use crate::vm::{State, Vm};
+
+/// What a queue may be given; fixed when it is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum QueueMode {
+    /// Work ends in bounded time and waits only for what is sure to come.
+    #[default]
+    Bounded,
+    /// Work may run without end and wait for anything.
+    LongRunning,
+}
+
+/// What kind of queue to make.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct QueueOptions {
+    mode: QueueMode,
+    node: u32,
+    engine_affinity: u32,
+    priority: i32,
+}
+
+impl QueueOptions {
+    /// A queue of `mode` on any engine of node 0 with priority 0.
+    pub const fn new(mode: QueueMode) -> Self {
+        Self {
+            mode,
+            node: 0,
+            engine_affinity: 0,
+            priority: 0,
+        }
+    }
+
+    /// Sets the engine node and the mask of its engines, 0 for any.
+    #[must_use]
+    pub const fn engine(mut self, node: u32, affinity: u32) -> Self {
+        self.node = node;
+        self.engine_affinity = affinity;
+        self
+    }
+
+    /// Sets the priority, -7 to 7.
+    #[must_use]
+    pub const fn priority(mut self, priority: i32) -> Self {
+        self.priority = priority;
+        self
+    }
+}
+
+/// A queue of a vm.
+#[derive(Debug)]
+#[must_use = "the queue is destroyed when this is dropped"]
+pub struct Queue {
+    handle: Handle,
+    /// Where submissions are written; the kernel has copied them when the call is back.
+    args: Mutex<Option<ArgBo>>,
+    vm: Vm,
+}
+
+impl Queue {
+    pub(crate) fn new(vm: &Vm, options: &QueueOptions) -> Result<Self> {
+        let mut arg = sys::QueueCreate {
+            vm: vm.handle(),
+            mode: match options.mode {
+                QueueMode::Bounded => sys::QUEUE_BOUNDED,
+                QueueMode::LongRunning => sys::QUEUE_LONG_RUNNING,
+            },
+            node: options.node,
+            engine_affinity: options.engine_affinity,
+            priority: options.priority,
+            ..Default::default()
+        };
+        vm.node().call::<ioctl::QueueCreate>(&mut arg)?;
+        Ok(Self {
+            handle: Handle::new(vm.node().clone(), Kind::Queue, arg.queue, "QUEUE_CREATE")?,
+            args: Mutex::new(None),
+            vm: vm.clone(),
+        })
+    }
+
+    /// Handle.
+    pub fn handle(&self) -> u32 {
+        self.handle.raw()
+    }
+
+    /// The vm it belongs to.
+    pub const fn vm(&self) -> &Vm {
+        &self.vm
+    }
+
+    /// State of the vm, and the number of the last accepted submission (0: none yet).
+    pub fn query(&self) -> Result<(State, u64)> {
+        let mut arg = sys::QueueQuery {
+            queue: self.handle(),
+            ..Default::default()
+        };
+        self.vm.node().call::<ioctl::QueueQuery>(&mut arg)?;
+        Ok((State::from(arg.state), arg.submitted_seq))
+    }
+
+    /// Queues a list of operations.
+    pub fn submit(&self, submission: &Submission) -> Result<Submitted> {
+        let Encoded {
+            mut descriptor,
+            bytes,
+            total_size,
+        } = submission.encode()?;
+        let mut slot = self.args.lock().unwrap_or_else(PoisonError::into_inner);
+        let bo = arg::at_least(&mut slot, self.vm.node(), total_size)?;
+        bo.mapping().write(0, &bytes)?;
+        descriptor.queue = self.handle();
+        descriptor.arg_bo = bo.handle();
+        self.vm.node().call::<ioctl::Submit>(&mut descriptor)?;
+        Submitted::read(&descriptor, bo.mapping())
+    }
+
+    /// Destroys the queue. Work that was submitted still runs.
+    pub fn close(self) -> Result<()> {
+        let Self { handle, args, vm } = self;
+        drop(args);
+        let closed = handle.close();
+        drop(vm);
+        closed
+    }
+}

@@ -1,0 +1,365 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Lists of operations and their encoding.
+//!
+//! A [`Submission`] is built without a device and encoded into the bytes of an argument object:
+//! records of one stride, then the private data of the operations, then room for results. Handles
+//! are numbers in it; that they name living objects is checked by the kernel, as a whole, before
+//! anything is queued.
+
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::fence::Fence;
+use crate::ioctl::Errno;
+use crate::mapping::Mapping;
+use crate::sys;
+
+/// Bytes per record: every record of the interface has this size.
+const STRIDE: usize = size_of::<sys::OpExec>();
+const _: () = assert!(
+    STRIDE == size_of::<sys::OpFence>()
+        && STRIDE == size_of::<sys::OpSyncobj>()
+        && STRIDE == size_of::<sys::OpBind>()
+        && STRIDE == size_of::<sys::OpResidency>()
+);
+const OPERATION: &str = "SUBMIT";
+
+#[derive(Clone, Debug)]
+enum Op {
+    Exec {
+        gpu_va: u64,
+        size: u32,
+        private: Vec<u8>,
+    },
+    Fence {
+        opcode: u32,
+        fence: u32,
+        value: u64,
+    },
+}
+
+/// Operations for a queue, in order.
+#[derive(Clone, Debug, Default)]
+pub struct Submission {
+    ops: Vec<Op>,
+    flags: u32,
+    seq: u64,
+    done: Option<(u32, u64)>,
+}
+
+/// A submission as the interface takes it; `queue` and `arg_bo` are still 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    /// The structure.
+    pub descriptor: sys::Submit,
+    /// Start of the argument object.
+    pub bytes: Vec<u8>,
+    /// Bytes the argument object must have, results included.
+    pub total_size: u64,
+}
+
+/// What became of one operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpOutcome {
+    /// The host took it. The number is a paging value or bytes to trim, by operation.
+    Accepted(u64),
+    /// It failed.
+    Failed {
+        /// Why.
+        errno: Errno,
+        /// The host's NTSTATUS.
+        host_status: u32,
+    },
+    /// An earlier one failed.
+    NotTried,
+}
+
+/// An accepted submission.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Submitted {
+    /// Its number on the queue, from 1.
+    pub seq: u64,
+    /// One entry per operation, if they were asked for; else empty.
+    pub outcomes: Vec<OpOutcome>,
+}
+
+impl Submission {
+    /// An empty list.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Runs the command buffer of `size` bytes at `gpu_va`.
+    #[must_use]
+    pub fn exec(self, gpu_va: u64, size: u32) -> Self {
+        self.exec_with(gpu_va, size, Vec::new())
+    }
+
+    /// Runs a command buffer with opaque driver data.
+    #[must_use]
+    pub fn exec_with(mut self, gpu_va: u64, size: u32, private: Vec<u8>) -> Self {
+        self.ops.push(Op::Exec {
+            gpu_va,
+            size,
+            private,
+        });
+        self
+    }
+
+    /// The queue waits until `fence` has reached `value`.
+    #[must_use]
+    pub fn wait(mut self, fence: &Fence, value: u64) -> Self {
+        self.ops.push(Op::Fence {
+            opcode: sys::OP_FENCE_WAIT,
+            fence: fence.handle(),
+            value,
+        });
+        self
+    }
+
+    /// The queue raises `fence` to `value`.
+    #[must_use]
+    pub fn signal(mut self, fence: &Fence, value: u64) -> Self {
+        self.ops.push(Op::Fence {
+            opcode: sys::OP_FENCE_SIGNAL,
+            fence: fence.handle(),
+            value,
+        });
+        self
+    }
+
+    /// Sets `fence` to `value` behind the last operation.
+    #[must_use]
+    pub fn done(mut self, fence: &Fence, value: u64) -> Self {
+        self.done = Some((fence.handle(), value));
+        self
+    }
+
+    /// Refuses with [`ErrorKind::Stale`] unless this becomes number `seq` of the queue.
+    #[must_use]
+    pub fn expect_seq(mut self, seq: u64) -> Self {
+        self.flags |= sys::SUBMIT_EXPECT_SEQ;
+        self.seq = seq;
+        self
+    }
+
+    /// Asks for the outcome of each operation.
+    #[must_use]
+    pub fn with_outcomes(mut self) -> Self {
+        self.flags |= sys::SUBMIT_RESULTS;
+        self
+    }
+
+    /// Does not wait on the GPU for bindings made before.
+    #[must_use]
+    pub fn no_paging_wait(mut self) -> Self {
+        self.flags |= sys::SUBMIT_NO_PAGING_WAIT;
+        self
+    }
+
+    /// The bytes for the kernel.
+    pub fn encode(&self) -> Result<Encoded> {
+        let nr_ops = u32::try_from(self.ops.len())
+            .ok()
+            .filter(|count| (1..=sys::limit::OPS_MAX).contains(count))
+            .ok_or_else(|| {
+                Error::local(
+                    ErrorKind::InvalidArgument,
+                    OPERATION,
+                    format!(
+                        "{} operations, 1 to {} allowed",
+                        self.ops.len(),
+                        sys::limit::OPS_MAX
+                    ),
+                )
+            })?;
+        let mut records = Vec::with_capacity(self.ops.len() * STRIDE);
+        let mut private_area = Vec::new();
+        let private_start = self.ops.len() * STRIDE;
+        for op in &self.ops {
+            match op {
+                Op::Exec {
+                    gpu_va,
+                    size,
+                    private,
+                } => {
+                    let priv_size = u32::try_from(private.len())
+                        .ok()
+                        .filter(|size| *size <= sys::limit::PRIV_SIZE_MAX)
+                        .ok_or_else(|| {
+                            Error::local(
+                                ErrorKind::TooLarge,
+                                OPERATION,
+                                format!(
+                                    "{} bytes of driver data, at most {}",
+                                    private.len(),
+                                    sys::limit::PRIV_SIZE_MAX
+                                ),
+                            )
+                        })?;
+                    let priv_offset = if private.is_empty() {
+                        0
+                    } else {
+                        (private_start + private_area.len()) as u64
+                    };
+                    private_area.extend_from_slice(private);
+                    private_area.resize(private_area.len().next_multiple_of(8), 0);
+                    let record = sys::OpExec {
+                        opcode: sys::OP_EXEC,
+                        gpu_va: *gpu_va,
+                        size: *size,
+                        priv_size,
+                        priv_offset,
+                        ..Default::default()
+                    };
+                    records.extend_from_slice(record.as_bytes());
+                }
+                Op::Fence {
+                    opcode,
+                    fence,
+                    value,
+                } => {
+                    let record = sys::OpFence {
+                        opcode: *opcode,
+                        fence: *fence,
+                        value: *value,
+                        ..Default::default()
+                    };
+                    records.extend_from_slice(record.as_bytes());
+                }
+            }
+        }
+        records.append(&mut private_area);
+        let mut descriptor = sys::Submit {
+            flags: self.flags,
+            nr_ops,
+            op_stride: STRIDE as u32,
+            seq: self.seq,
+            ..Default::default()
+        };
+        if let Some((fence, value)) = self.done {
+            descriptor.flags |= sys::SUBMIT_DONE_FENCE;
+            descriptor.done_fence = fence;
+            descriptor.done_value = value;
+        }
+        let mut total_size = records.len() as u64;
+        if self.flags & sys::SUBMIT_RESULTS != 0 {
+            descriptor.result_offset = total_size;
+            total_size += u64::from(nr_ops) * size_of::<sys::OpResult>() as u64;
+        }
+        if total_size > u64::from(sys::limit::ARG_SIZE_MAX) {
+            return Err(Error::local(
+                ErrorKind::TooLarge,
+                OPERATION,
+                format!(
+                    "{total_size} bytes of arguments, at most {}",
+                    sys::limit::ARG_SIZE_MAX
+                ),
+            ));
+        }
+        Ok(Encoded {
+            descriptor,
+            bytes: records,
+            total_size,
+        })
+    }
+}
+
+impl OpOutcome {
+    fn from_wire(result: &sys::OpResult) -> Self {
+        match result.error {
+            0 => Self::Accepted(result.value),
+            error if error < 0 => Self::Failed {
+                errno: Errno(error.saturating_neg()),
+                host_status: result.host_status,
+            },
+            _ => Self::NotTried,
+        }
+    }
+}
+
+impl Submitted {
+    pub(crate) fn read(descriptor: &sys::Submit, args: &Mapping) -> Result<Self> {
+        let mut outcomes = Vec::new();
+        if descriptor.flags & sys::SUBMIT_RESULTS != 0 {
+            let start = usize::try_from(descriptor.result_offset).unwrap_or(usize::MAX);
+            let mut bytes = vec![0; descriptor.nr_ops as usize * size_of::<sys::OpResult>()];
+            args.read(start, &mut bytes)?;
+            outcomes = bytes
+                .chunks_exact(size_of::<sys::OpResult>())
+                .filter_map(|chunk| sys::OpResult::read_from_bytes(chunk).ok())
+                .map(|result| OpOutcome::from_wire(&result))
+                .collect();
+        }
+        Ok(Self {
+            seq: descriptor.seq,
+            outcomes,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Proves the bytes of a submission field by field: one exec with private data, results behind
+    /// it.
+    #[test]
+    fn encoding_is_what_the_header_says() {
+        let encoded = Submission::new()
+            .exec(0x1000, 16)
+            .exec_with(0x2000, 24, vec![0xaa; 3])
+            .with_outcomes()
+            .encode()
+            .unwrap();
+        let descriptor = encoded.descriptor;
+        assert_eq!(descriptor.nr_ops, 2);
+        assert_eq!(descriptor.op_stride, 64);
+        assert_eq!(descriptor.flags, sys::SUBMIT_RESULTS);
+        assert_eq!(descriptor.arg_offset, 0);
+        assert_eq!(descriptor.result_offset, 136);
+        assert_eq!(encoded.total_size, 136 + 32);
+        let bytes = &encoded.bytes;
+        assert_eq!(bytes[0..4], 1u32.to_ne_bytes());
+        assert_eq!(bytes[8..16], 0x1000u64.to_ne_bytes());
+        assert_eq!(bytes[16..20], 16u32.to_ne_bytes());
+        assert_eq!(bytes[20..32], [0; 12], "no private data, no offset");
+        assert_eq!(bytes[64 + 20..64 + 24], 3u32.to_ne_bytes());
+        assert_eq!(bytes[64 + 24..64 + 32], 128u64.to_ne_bytes());
+        assert_eq!(bytes[128..136], [0xaa, 0xaa, 0xaa, 0, 0, 0, 0, 0]);
+        assert_eq!(bytes.len(), 136);
+    }
+
+    /// Proves that the limits are enforced before the kernel is asked.
+    #[test]
+    fn limits() {
+        assert!(Submission::new().encode().is_err());
+        let mut long = Submission::new();
+        for _ in 0..1024 {
+            long = long.exec(8, 8);
+        }
+        assert!(long.encode().is_ok());
+        assert!(long.exec(8, 8).encode().is_err());
+        let fat = Submission::new().exec_with(8, 8, vec![0; 65537]);
+        assert_eq!(fat.encode().unwrap_err().kind(), ErrorKind::TooLarge);
+    }
+
+    /// Proves that the three outcomes of a result record are told apart.
+    #[test]
+    fn outcomes() {
+        let record = |error| sys::OpResult {
+            error,
+            host_status: 0xc000_0001,
+            value: 9,
+        };
+        assert_eq!(OpOutcome::from_wire(&record(0)), OpOutcome::Accepted(9));
+        assert_eq!(OpOutcome::from_wire(&record(1)), OpOutcome::NotTried);
+        assert_eq!(
+            OpOutcome::from_wire(&record(-5)),
+            OpOutcome::Failed {
+                errno: Errno(5),
+                host_status: 0xc000_0001
+            }
+        );
+    }
+}
