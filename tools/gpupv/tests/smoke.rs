@@ -17,7 +17,8 @@ fn a_request_and_its_reply_make_the_round_trip() {
     };
     let request = Request::new(body, (&allocations).into()).unwrap();
     let route = Route::adapter(version, Luid::new(1, 2)).with_process(Handle::from_raw(0x40));
-    let mut buffer = [0xffu8; 256];
+    let mut buffer = [0xff_u8; 256];
+    let mut reply_buffer = [0xff_u8; 64];
     let len = request.encode(&route, &mut buffer).unwrap();
     assert_eq!(len, 16 + 44 + 4 * 2);
 
@@ -34,16 +35,16 @@ fn a_request_and_its_reply_make_the_round_trip() {
         ..Default::default()
     };
     let len = received
-        .encode_reply(version, &reply, (), &mut buffer)
+        .encode_reply(version, &reply, (), &mut reply_buffer)
         .unwrap();
-    let answer = request.parse_reply(version, &buffer[..len]).unwrap();
+    let answer = request.parse_reply(version, &reply_buffer[..len]).unwrap();
     assert_eq!(answer.reply, reply);
     assert_eq!(answer.status(), NtStatus::PENDING);
 
     let len = received
-        .encode_failure(version, NtStatus::NO_MEMORY, &mut buffer)
+        .encode_failure(version, NtStatus::NO_MEMORY, &mut reply_buffer)
         .unwrap();
-    let answer = request.parse_reply(version, &buffer[..len]).unwrap();
+    let answer = request.parse_reply(version, &reply_buffer[..len]).unwrap();
     assert_eq!(
         answer.ok().unwrap_err(),
         ReplyError::Failed(NtStatus::NO_MEMORY)
