@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+
+/*
+ * Input of bindgen for bindings.rs: what the kernel crate's own bindings lack. The Makefile lists
+ * the items that are emitted; every other name comes from kernel::bindings.
+ */
+
+#include <linux/completion.h>
+#include <linux/dma-fence.h>
+#include <linux/dma-fence-chain.h>
+#include <linux/hyperv.h>
+#include <linux/io.h>
+#include <linux/mm.h>
+#include <linux/workqueue.h>
+
+#include <drm/drm_accel.h>
+#include <drm/drm_device.h>
+#include <drm/drm_drv.h>
+#include <drm/drm_file.h>
+#include <drm/drm_print.h>
+#include <drm/drm_syncobj.h>
+
+#include "helpers.h"
+
+/* Macros that bindgen cannot evaluate, with the types of the parameters they are for. */
+static const unsigned long VACCEL_MEMREMAP_WB = MEMREMAP_WB;
+static const unsigned int VACCEL_WQ_UNBOUND = WQ_UNBOUND;
+static const unsigned int VACCEL_WQ_MEM_RECLAIM = WQ_MEM_RECLAIM;
+static const unsigned long VACCEL_WEDGE_RECOVERY_NONE = DRM_WEDGE_RECOVERY_NONE;
+static const unsigned long VACCEL_WEDGE_RECOVERY_REBIND = DRM_WEDGE_RECOVERY_REBIND;
+static const unsigned long VACCEL_WEDGE_RECOVERY_BUS_RESET = DRM_WEDGE_RECOVERY_BUS_RESET;

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! DRM subsystem abstractions, for accel devices.
+//!
+//! The shape is that of the kernel crate's own `drm` module, which cannot serve here: it knows no
+//! accel node, no syncobj feature and no fdinfo, and it is absent where DRM is a module. This one
+//! works over the same C types and is meant to be replaced by it.
+//!
+//! C headers: [`include/drm/drm_drv.h`](srctree/include/drm/drm_drv.h) and the ones each submodule
+//! names.
+
+pub(crate) mod device;
+pub(crate) mod driver;
+pub(crate) mod file;
+pub(crate) mod gem;
+pub(crate) mod ioctl;
+pub(crate) mod print;
+pub(crate) mod syncobj;
+
+pub(crate) use self::{
+    device::{
+        Device,
+        RegistrationGuard,
+        UnregisteredDevice, //
+    },
+    driver::{
+        Driver,
+        DriverInfo,
+        Registration, //
+    },
+    file::{
+        DriverFile,
+        File, //
+    },
+    print::Printer,
+    syncobj::SyncObj, //
+};

@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! GEM objects backed by shmem.
+//!
+//! C header: [`include/drm/drm_gem_shmem_helper.h`](srctree/include/drm/drm_gem_shmem_helper.h)
+
+use core::ptr::NonNull;
+
+use kernel::{
+    error::to_result,
+    page::PAGE_SIZE,
+    prelude::*, //
+};
+
+use super::{
+    DriverObject,
+    Object, //
+};
+use crate::{
+    bindings,
+    mm::KernelBuffer, //
+};
+
+impl<T: DriverObject> Object<T> {
+    /// The functions of objects backed by shmem.
+    pub(super) const SHMEM_FUNCS: bindings::drm_gem_object_funcs = {
+        let mut funcs: bindings::drm_gem_object_funcs = pin_init::zeroed();
+
+        funcs.free = Some(Self::free_callback);
+        funcs.open = Some(Self::open_callback);
+        funcs.close = Some(Self::close_callback);
+        funcs.print_info = Some(bindings::vaccel_drm_gem_shmem_object_print_info);
+        funcs.pin = Some(bindings::vaccel_drm_gem_shmem_object_pin);
+        funcs.unpin = Some(bindings::vaccel_drm_gem_shmem_object_unpin);
+        funcs.get_sg_table = Some(bindings::vaccel_drm_gem_shmem_object_get_sg_table);
+        funcs.vmap = Some(bindings::vaccel_drm_gem_shmem_object_vmap);
+        funcs.vunmap = Some(bindings::vaccel_drm_gem_shmem_object_vunmap);
+        funcs.mmap = Some(bindings::vaccel_drm_gem_shmem_object_mmap);
+        funcs.vm_ops = &raw const bindings::drm_gem_shmem_vm_ops;
+
+        funcs
+    };
+
+    /// Pins the pages of the object.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the object is not backed by shmem, `ENOMEM`, or `EINTR` if a signal arrived.
+    pub(crate) fn pin(&self) -> Result<Pages<T>> {
+        if !self.is_shmem() {
+            return Err(EINVAL);
+        }
+
+        // SAFETY: The object is an initialised shmem object by the type invariants.
+        to_result(unsafe { bindings::drm_gem_shmem_pin(self.as_raw_shmem()) })?;
+
+        // INVARIANT: The pages were pinned for this guard just now.
+        Ok(Pages(Storage::new(self)))
+    }
+
+    /// Maps the object into the kernel, pinning its pages.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the object is not backed by shmem, or `ENOMEM`.
+    pub(crate) fn vmap(&self) -> Result<VMap<T>> {
+        if !self.is_shmem() {
+            return Err(EINVAL);
+        }
+
+        let mut map = bindings::iosys_map::default();
+        // SAFETY: The object is an initialised shmem object by the type invariants; it is of the
+        // driver's own making, so the mapping is memory rather than I/O memory.
+        to_result(unsafe { bindings::drm_gem_vmap(self.as_raw(), &mut map) })?;
+
+        // SAFETY: A mapping of memory is a `vaddr`.
+        let addr = unsafe { map.__bindgen_anon_1.vaddr };
+        // INVARIANT: The mapping was made for this guard just now.
+        Ok(VMap {
+            addr: NonNull::new(addr.cast()).ok_or(ENOMEM)?,
+            storage: Storage::new(self),
+        })
+    }
+}
+
+/// A share in the storage of an object.
+///
+/// # Invariants
+///
+/// The pointer is to an object that stays allocated while this share exists; its C part stays
+/// initialised, its driver data does not.
+struct Storage<T: DriverObject>(NonNull<Object<T>>);
+
+impl<T: DriverObject> Storage<T> {
+    fn new(obj: &Object<T>) -> Self {
+        obj.storage.inc();
+
+        // INVARIANT: The share was taken above.
+        Self(obj.into())
+    }
+
+    fn as_raw_shmem(&self) -> *mut bindings::drm_gem_shmem_object {
+        // SAFETY: Only the address of a field is computed, of an object that is allocated by the
+        // type invariants.
+        unsafe { kernel::types::Opaque::cast_into(&raw const (*self.0.as_ptr()).obj) }
+    }
+
+    fn as_raw(&self) -> *mut bindings::drm_gem_object {
+        // SAFETY: As above.
+        unsafe { &raw mut (*self.as_raw_shmem()).base }
+    }
+
+    fn size(&self) -> usize {
+        // SAFETY: The C object is initialised by the type invariants; its size does not change.
+        unsafe { (*self.as_raw()).size }
+    }
+}
+
+impl<T: DriverObject> Drop for Storage<T> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants the share is ours, and it ends here.
+        unsafe { Object::put_storage(self.0.as_ptr()) };
+    }
+}
+
+// SAFETY: The share is an atomic count, and the object may be freed on any thread that can sleep.
+unsafe impl<T: DriverObject> Send for Storage<T> {}
+
+// SAFETY: A shared `Storage` only gives access to what the guards below do.
+unsafe impl<T: DriverObject> Sync for Storage<T> {}
+
+/// Keeps the pages of a shmem object in place.
+///
+/// # Invariants
+///
+/// The pages of the object are pinned on behalf of this guard.
+pub(crate) struct Pages<T: DriverObject>(Storage<T>);
+
+impl<T: DriverObject> Pages<T> {
+    /// The number of pages.
+    pub(crate) fn len(&self) -> usize {
+        self.0.size() / PAGE_SIZE
+    }
+
+    /// The page frame numbers, in the order of the object.
+    pub(crate) fn pfns(&self) -> impl ExactSizeIterator<Item = u64> + '_ {
+        // SAFETY: While pages are pinned the helper keeps an array of `size / PAGE_SIZE` of them,
+        // and does not change it.
+        let pages: &[*mut bindings::page] = unsafe {
+            core::slice::from_raw_parts((*self.0.as_raw_shmem()).pages, self.len())
+        };
+
+        pages.iter().map(|&page| {
+            // SAFETY: The page is valid while it is pinned.
+            // CAST: `unsigned long` has at most 64 bits.
+            unsafe { bindings::vaccel_page_to_pfn(page) as u64 }
+        })
+    }
+}
+
+impl<T: DriverObject> Drop for Pages<T> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants the pages are pinned on our behalf.
+        unsafe { bindings::drm_gem_shmem_unpin(self.0.as_raw_shmem()) };
+    }
+}
+
+/// A mapping of a shmem object into the kernel.
+///
+/// User space and the device may write the memory at any time, so it is only ever copied from and
+/// to, and what was copied is what has to be checked.
+///
+/// # Invariants
+///
+/// `addr` is the start of a kernel mapping of the whole object, made on behalf of this guard.
+pub(crate) struct VMap<T: DriverObject> {
+    addr: NonNull<u8>,
+    storage: Storage<T>,
+}
+
+impl<T: DriverObject> VMap<T> {
+    /// The size in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.storage.size()
+    }
+
+    /// The address of `len` bytes at `offset`.
+    fn range(&self, offset: usize, len: usize) -> Result<*mut u8> {
+        let end = offset.checked_add(len).ok_or(EINVAL)?;
+        if end > self.len() {
+            return Err(EINVAL);
+        }
+
+        Ok(self.addr.as_ptr().wrapping_add(offset))
+    }
+
+    /// Copies out of the object.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the range is not within the object.
+    pub(crate) fn read(&self, offset: usize, buf: &mut [u8]) -> Result {
+        let src = self.range(offset, buf.len())?;
+
+        // SAFETY:
+        // - `src` is valid for `buf.len()` bytes, as was just checked.
+        // - The buffer is exclusive, so the two do not overlap. The copy is made by a C function,
+        //   which like any access to user memory does not mind concurrent writers.
+        unsafe { bindings::vaccel_memcpy(buf.as_mut_ptr().cast(), src.cast(), buf.len()) };
+        Ok(())
+    }
+
+    /// Copies into the object.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the range is not within the object.
+    pub(crate) fn write(&self, offset: usize, buf: &[u8]) -> Result {
+        let dst = self.range(offset, buf.len())?;
+
+        // SAFETY:
+        // - `dst` is valid for `buf.len()` bytes, as was just checked.
+        // - Nobody has a Rust reference to that memory, so the two do not overlap. The copy is made
+        //   by a C function, which does not mind concurrent accesses.
+        unsafe { bindings::vaccel_memcpy(dst.cast(), buf.as_ptr().cast(), buf.len()) };
+        Ok(())
+    }
+}
+
+impl<T: DriverObject> Drop for VMap<T> {
+    fn drop(&mut self) {
+        let mut map = bindings::iosys_map::default();
+        map.__bindgen_anon_1.vaddr = self.addr.as_ptr().cast();
+
+        // SAFETY: By the type invariants the mapping was made on our behalf.
+        unsafe { bindings::drm_gem_vunmap(self.storage.as_raw(), &mut map) };
+    }
+}
+
+// SAFETY: By the type invariants the mapping covers `len()` bytes, a multiple of the page size, of a
+// `vmap()`, until the guard is dropped; nobody has Rust references to it.
+unsafe impl<T: DriverObject> KernelBuffer for VMap<T> {
+    fn as_ptr(&self) -> *mut c_void {
+        self.addr.as_ptr().cast()
+    }
+
+    fn size(&self) -> usize {
+        self.len()
+    }
+}
+
+// SAFETY: The mapping is valid in every context, and may be removed by any thread that can sleep.
+unsafe impl<T: DriverObject> Send for VMap<T> {}
+
+// SAFETY: The methods only copy, which may happen concurrently.
+unsafe impl<T: DriverObject> Sync for VMap<T> {}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Inline functions and macros of the kernel as functions that Rust can call. One line each; no
+ * logic lives here.
+ */
+
+#include <linux/completion.h>
+#include <linux/dma-fence-chain.h>
+#include <linux/hyperv.h>
+#include <linux/mm.h>
+#include <linux/string.h>
+#include <linux/workqueue.h>
+
+#include <asm/mshyperv.h>
+
+#include <drm/drm_device.h>
+#include <drm/drm_gem.h>
+#include <drm/drm_gem_shmem_helper.h>
+#include <drm/drm_syncobj.h>
+#include <drm/drm_vma_manager.h>
+
+#include "helpers.h"
+
+void vaccel_drm_gem_object_get(struct drm_gem_object *obj)
+{
+	drm_gem_object_get(obj);
+}
+
+void vaccel_drm_gem_object_put(struct drm_gem_object *obj)
+{
+	drm_gem_object_put(obj);
+}
+
+u64 vaccel_drm_vma_node_offset_addr(struct drm_gem_object *obj)
+{
+	return drm_vma_node_offset_addr(&obj->vma_node);
+}
+
+void vaccel_drm_vma_node_unmap(struct drm_gem_object *obj)
+{
+	drm_vma_node_unmap(&obj->vma_node, obj->dev->anon_inode->i_mapping);
+}
+
+void vaccel_drm_gem_shmem_object_print_info(struct drm_printer *p, unsigned int indent,
+					    const struct drm_gem_object *obj)
+{
+	drm_gem_shmem_object_print_info(p, indent, obj);
+}
+
+int vaccel_drm_gem_shmem_object_pin(struct drm_gem_object *obj)
+{
+	return drm_gem_shmem_object_pin(obj);
+}
+
+void vaccel_drm_gem_shmem_object_unpin(struct drm_gem_object *obj)
+{
+	drm_gem_shmem_object_unpin(obj);
+}
+
+struct sg_table *vaccel_drm_gem_shmem_object_get_sg_table(struct drm_gem_object *obj)
+{
+	return drm_gem_shmem_object_get_sg_table(obj);
+}
+
+int vaccel_drm_gem_shmem_object_vmap(struct drm_gem_object *obj, struct iosys_map *map)
+{
+	return drm_gem_shmem_object_vmap(obj, map);
+}
+
+void vaccel_drm_gem_shmem_object_vunmap(struct drm_gem_object *obj, struct iosys_map *map)
+{
+	drm_gem_shmem_object_vunmap(obj, map);
+}
+
+int vaccel_drm_gem_shmem_object_mmap(struct drm_gem_object *obj, struct vm_area_struct *vma)
+{
+	return drm_gem_shmem_object_mmap(obj, vma);
+}
+
+unsigned long vaccel_page_to_pfn(const struct page *page)
+{
+	return page_to_pfn(page);
+}
+
+void vaccel_memcpy(void *dst, const void *src, size_t len)
+{
+	memcpy(dst, src, len);
+}
+
+/* The page protection stays what the memory type of the frame makes of it: cached by default. */
+void vaccel_vma_map_io_read_only(struct vm_area_struct *vma)
+{
+	vm_flags_mod(vma, VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP, VM_MAYWRITE | VM_MAYEXEC);
+}
+
+struct dma_fence_chain *vaccel_dma_fence_chain_alloc(void)
+{
+	return dma_fence_chain_alloc();
+}
+
+void vaccel_dma_fence_put(struct dma_fence *fence)
+{
+	dma_fence_put(fence);
+}
+
+void vaccel_drm_syncobj_put(struct drm_syncobj *obj)
+{
+	drm_syncobj_put(obj);
+}
+
+void vaccel_init_completion(struct completion *x)
+{
+	init_completion(x);
+}
+
+void vaccel_reinit_completion(struct completion *x)
+{
+	reinit_completion(x);
+}
+
+struct vmpacket_descriptor *vaccel_hv_pkt_iter_next(struct vmbus_channel *channel,
+						    const struct vmpacket_descriptor *pkt)
+{
+	return hv_pkt_iter_next(channel, pkt);
+}
+
+void *vaccel_hv_pkt_data(const struct vmpacket_descriptor *pkt)
+{
+	return hv_pkt_data(pkt);
+}
+
+u32 vaccel_hv_pkt_datalen(const struct vmpacket_descriptor *pkt)
+{
+	return hv_pkt_datalen(pkt);
+}
+
+void vaccel_set_channel_pending_send_size(struct vmbus_channel *channel, u32 size)
+{
+	set_channel_pending_send_size(channel, size);
+}
+
+bool vaccel_hv_is_isolated(void)
+{
+	return hv_is_isolation_supported();
+}
+
+struct workqueue_struct *vaccel_alloc_workqueue(const char *name, unsigned int flags,
+						int max_active)
+{
+	return alloc_workqueue("%s", flags, max_active, name);
+}

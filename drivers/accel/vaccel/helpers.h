@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+
+/* Inline functions and macros of the kernel as functions that Rust can call. */
+
+#ifndef _VACCEL_HELPERS_H_
+#define _VACCEL_HELPERS_H_
+
+#include <linux/types.h>
+
+struct address_space;
+struct completion;
+struct dma_fence;
+struct dma_fence_chain;
+struct drm_device;
+struct drm_gem_object;
+struct drm_printer;
+struct drm_syncobj;
+struct iosys_map;
+struct page;
+struct sg_table;
+struct vm_area_struct;
+struct vmbus_channel;
+struct vmpacket_descriptor;
+struct workqueue_struct;
+
+void vaccel_drm_gem_object_get(struct drm_gem_object *obj);
+void vaccel_drm_gem_object_put(struct drm_gem_object *obj);
+u64 vaccel_drm_vma_node_offset_addr(struct drm_gem_object *obj);
+void vaccel_drm_vma_node_unmap(struct drm_gem_object *obj);
+
+void vaccel_drm_gem_shmem_object_print_info(struct drm_printer *p, unsigned int indent,
+					    const struct drm_gem_object *obj);
+int vaccel_drm_gem_shmem_object_pin(struct drm_gem_object *obj);
+void vaccel_drm_gem_shmem_object_unpin(struct drm_gem_object *obj);
+struct sg_table *vaccel_drm_gem_shmem_object_get_sg_table(struct drm_gem_object *obj);
+int vaccel_drm_gem_shmem_object_vmap(struct drm_gem_object *obj, struct iosys_map *map);
+void vaccel_drm_gem_shmem_object_vunmap(struct drm_gem_object *obj, struct iosys_map *map);
+int vaccel_drm_gem_shmem_object_mmap(struct drm_gem_object *obj, struct vm_area_struct *vma);
+
+unsigned long vaccel_page_to_pfn(const struct page *page);
+void vaccel_memcpy(void *dst, const void *src, size_t len);
+void vaccel_vma_map_io_read_only(struct vm_area_struct *vma);
+
+struct dma_fence_chain *vaccel_dma_fence_chain_alloc(void);
+void vaccel_dma_fence_put(struct dma_fence *fence);
+void vaccel_drm_syncobj_put(struct drm_syncobj *obj);
+
+void vaccel_init_completion(struct completion *x);
+void vaccel_reinit_completion(struct completion *x);
+
+struct vmpacket_descriptor *vaccel_hv_pkt_iter_next(struct vmbus_channel *channel,
+						    const struct vmpacket_descriptor *pkt);
+void *vaccel_hv_pkt_data(const struct vmpacket_descriptor *pkt);
+u32 vaccel_hv_pkt_datalen(const struct vmpacket_descriptor *pkt);
+void vaccel_set_channel_pending_send_size(struct vmbus_channel *channel, u32 size);
+bool vaccel_hv_is_isolated(void);
+
+struct workqueue_struct *vaccel_alloc_workqueue(const char *name, unsigned int flags,
+						int max_active);
+
+#endif /* _VACCEL_HELPERS_H_ */

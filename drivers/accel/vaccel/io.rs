@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Memory of devices that behaves like memory.
+//!
+//! C header: [`include/linux/io.h`](srctree/include/linux/io.h)
+
+use core::ptr::NonNull;
+
+use kernel::{
+    prelude::*,
+    sync::barrier::{
+        smp_mb,
+        Read, //
+    },
+};
+
+use crate::bindings;
+
+/// A cached kernel mapping of a range of physical addresses that is no system memory.
+///
+/// # Invariants
+///
+/// `addr` is what `memremap()` returned for `size` bytes at `phys`.
+pub(crate) struct MemRemap {
+    addr: NonNull<u8>,
+    phys: u64,
+    size: usize,
+}
+
+impl MemRemap {
+    /// Maps `size` bytes at `phys`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for a range that is empty or wraps around, `ENXIO` if it cannot be mapped.
+    pub(crate) fn new(phys: u64, size: usize) -> Result<Self> {
+        // CAST: `usize` has at most 64 bits.
+        if size == 0 || phys.checked_add(size as u64).is_none() {
+            return Err(EINVAL);
+        }
+
+        // SAFETY: Mapping a range has no requirements; the function refuses system memory that is
+        // not mapped cached.
+        let addr = unsafe { bindings::memremap(phys, size, bindings::VACCEL_MEMREMAP_WB) };
+
+        // INVARIANT: As returned by `memremap()`.
+        Ok(Self {
+            addr: NonNull::new(addr.cast()).ok_or(ENXIO)?,
+            phys,
+            size,
+        })
+    }
+
+    /// The physical address of the range.
+    pub(crate) fn phys(&self) -> u64 {
+        self.phys
+    }
+
+    /// The size of the range in bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Reads a value that somebody else writes.
+    ///
+    /// Returns [`None`] if `offset` is not a multiple of eight within the range.
+    pub(crate) fn read_u64(&self, offset: usize) -> Option<u64> {
+        let end = offset.checked_add(size_of::<u64>())?;
+        let ptr = self.addr.as_ptr().wrapping_add(offset).cast::<u64>();
+        if end > self.size || !ptr.is_aligned() {
+            return None;
+        }
+
+        // SAFETY: The pointer is aligned and within the mapping, which is valid by the type
+        // invariants. The access is volatile as the value changes without our doing.
+        let value = unsafe { ptr.read_volatile() };
+        // What is read after this value is at least as new as what it announces.
+        smp_mb(Read);
+        Some(value)
+    }
+}
+
+impl Drop for MemRemap {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants the mapping is from `memremap()`, and it is ours.
+        unsafe { bindings::memunmap(self.addr.as_ptr().cast()) };
+    }
+}
+
+// SAFETY: The mapping is valid in every context, and may be removed by any thread that can sleep.
+unsafe impl Send for MemRemap {}
+
+// SAFETY: The memory is only read, by volatile accesses of a machine word.
+unsafe impl Sync for MemRemap {}

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Synchronisation primitives that the kernel crate lacks.
+
+mod completion;
+
+pub(crate) use completion::{
+    Completion,
+    Wait, //
+};
