@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The control channel: JSON lines over the second serial port, one answer per request.
+//!
+//! A machine without the port, or with nobody at its other end, is no error: [`Control::open`] then
+//! gives none.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::time::{Duration, Instant};
+
+use serde_json::{json, Value};
+
+use crate::kernel;
+
+/// The port.
+const PORT: &str = "/dev/ttyS1";
+/// How long the first answer may take.
+const HELLO: Duration = Duration::from_secs(5);
+/// How long any other answer may take.
+const ANSWER: Duration = Duration::from_secs(20);
+/// Longest answer.
+const ANSWER_BYTES: usize = 1 << 20;
+
+/// An open control channel.
+#[derive(Debug)]
+pub struct Control<F = File> {
+    port: F,
+}
+
+/// Why a request has no usable answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// The port failed.
+    #[error("control channel: {0}")]
+    Io(#[from] io::Error),
+    /// Nobody answered.
+    #[error("control channel: no answer in {0:?}")]
+    Silent(Duration),
+    /// The answer is no JSON.
+    #[error("control channel: the answer is no JSON ({0})")]
+    Malformed(serde_json::Error),
+    /// The host refused.
+    #[error("the host refused: {0}")]
+    Refused(String),
+}
+
+impl Control {
+    /// Opens the port and asks once, to learn whether somebody is there.
+    pub fn open() -> Option<Self> {
+        let port = File::options()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_NOCTTY)
+            .open(PORT)
+            .ok()?;
+        kernel::set_raw(port.as_fd()).ok()?;
+        let mut control = Self { port };
+        control.exchange(&json!({"op": "census"}), HELLO).ok()?;
+        Some(control)
+    }
+}
+
+impl<F: Read + Write + AsFd> Control<F> {
+    /// Sends a request and waits for its answer; an answer with "error" is an error.
+    pub fn request(&mut self, request: &Value) -> Result<Value, ControlError> {
+        self.exchange(request, ANSWER)
+    }
+
+    fn exchange(&mut self, request: &Value, patience: Duration) -> Result<Value, ControlError> {
+        let mut line = request.to_string();
+        line.push('\n');
+        self.port.write_all(line.as_bytes())?;
+        self.port.flush()?;
+        let answer = self.read_line(patience)?;
+        let answer: Value = serde_json::from_slice(&answer).map_err(ControlError::Malformed)?;
+        match answer.get("error") {
+            None | Some(Value::Null) => Ok(answer),
+            Some(Value::String(reason)) => Err(ControlError::Refused(reason.clone())),
+            Some(other) => Err(ControlError::Refused(other.to_string())),
+        }
+    }
+
+    fn read_line(&mut self, patience: Duration) -> Result<Vec<u8>, ControlError> {
+        let end = Instant::now() + patience;
+        let mut line = Vec::new();
+        let mut chunk = [0; 256];
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() || !kernel::wait_readable(self.port.as_fd(), left)? {
+                return Err(ControlError::Silent(patience));
+            }
+            let length = self.port.read(&mut chunk)?;
+            let bytes = chunk.get(..length).unwrap_or_default();
+            if bytes.is_empty() {
+                return Err(io::Error::from(ErrorKind::UnexpectedEof).into());
+            }
+            line.extend_from_slice(bytes);
+            // One answer per request: what follows the end of the line does not exist.
+            if let Some(end) = line.iter().position(|byte| *byte == b'\n') {
+                line.truncate(end);
+                return Ok(line);
+            }
+            if line.len() > ANSWER_BYTES {
+                return Err(io::Error::from(ErrorKind::FileTooLarge).into());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader};
+    use std::os::unix::net::UnixStream;
+
+    /// A host that gives one answer to one request and returns the request.
+    fn answer(answer: &'static str) -> (Control<UnixStream>, std::thread::JoinHandle<String>) {
+        let (near, far) = UnixStream::pair().unwrap();
+        let host = std::thread::spawn(move || {
+            let mut line = String::new();
+            BufReader::new(&far).read_line(&mut line).unwrap();
+            (&far).write_all(answer.as_bytes()).unwrap();
+            line
+        });
+        (Control { port: near }, host)
+    }
+
+    /// Proves that a request is one line and its answer is parsed.
+    #[test]
+    fn a_request_is_answered() {
+        let (mut control, host) = answer("{\"ok\":true}\n");
+        let reply = control
+            .request(&json!({"op": "result", "name": "a\nb"}))
+            .unwrap();
+        assert_eq!(reply, json!({"ok": true}));
+        assert_eq!(
+            host.join().unwrap(),
+            "{\"name\":\"a\\nb\",\"op\":\"result\"}\n"
+        );
+    }
+
+    /// Proves that a refusal, garbage and silence are errors.
+    #[test]
+    fn bad_answers() {
+        let (mut control, _host) = answer("{\"error\":\"unknown op\"}\n");
+        let error = control.request(&json!({})).unwrap_err();
+        assert_eq!(error.to_string(), "the host refused: unknown op");
+        let (mut control, _host) = answer("what?\n");
+        assert!(matches!(
+            control.request(&json!({})),
+            Err(ControlError::Malformed(_))
+        ));
+        let (near, _far) = UnixStream::pair().unwrap();
+        let mut control = Control { port: near };
+        assert!(matches!(
+            control.exchange(&json!({}), Duration::from_millis(5)),
+            Err(ControlError::Silent(_))
+        ));
+    }
+}
