@@ -40,6 +40,10 @@ pub(crate) use generated::*;
 /// The structures hold integers only, which the derived `FromBytes` proves at compile time.
 #[allow(
     clippy::all,
+    clippy::undocumented_unsafe_blocks,
+    clippy::ptr_as_ptr,
+    clippy::ref_as_ptr,
+    clippy::cast_lossless,
     dead_code,
     missing_docs,
     non_camel_case_types,

@@ -26,6 +26,3 @@
 static const unsigned long VACCEL_MEMREMAP_WB = MEMREMAP_WB;
 static const unsigned int VACCEL_WQ_UNBOUND = WQ_UNBOUND;
 static const unsigned int VACCEL_WQ_MEM_RECLAIM = WQ_MEM_RECLAIM;
-static const unsigned long VACCEL_WEDGE_RECOVERY_NONE = DRM_WEDGE_RECOVERY_NONE;
-static const unsigned long VACCEL_WEDGE_RECOVERY_REBIND = DRM_WEDGE_RECOVERY_REBIND;
-static const unsigned long VACCEL_WEDGE_RECOVERY_BUS_RESET = DRM_WEDGE_RECOVERY_BUS_RESET;

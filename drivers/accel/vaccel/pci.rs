@@ -42,9 +42,7 @@ pub(crate) fn config_read_dword(dev: &pci::Device<Bound>, offset: u16) -> Result
     let mut value = 0;
 
     // SAFETY: The device is valid and bound; the C function checks the offset.
-    to_result(unsafe {
-        bindings::pci_read_config_dword(as_raw(dev), offset.into(), &mut value)
-    })?;
+    to_result(unsafe { bindings::pci_read_config_dword(as_raw(dev), offset.into(), &mut value) })?;
     Ok(value)
 }
 

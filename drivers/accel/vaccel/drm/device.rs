@@ -195,25 +195,33 @@ impl<T: drm::Driver> Device<T> {
 
     /// Tells user space that the device is unusable and how it may be recovered.
     ///
-    /// Only registered devices have somebody to tell.
+    /// The event is the one `drm_dev_wedged_event()` sends. That function itself takes every device
+    /// to have a primary minor, which accel devices lack.
     ///
     /// # Errors
     ///
     /// `ENODEV` if the device is not registered (any more), or what sending the event returns.
     pub(crate) fn wedged(&self, recovery: WedgeRecovery) -> Result {
-        let method = match recovery {
-            WedgeRecovery::None => bindings::VACCEL_WEDGE_RECOVERY_NONE,
-            WedgeRecovery::Rebind => bindings::VACCEL_WEDGE_RECOVERY_REBIND,
-            WedgeRecovery::BusReset => bindings::VACCEL_WEDGE_RECOVERY_BUS_RESET,
+        let text = match recovery {
+            WedgeRecovery::None => c"WEDGED=none",
+            WedgeRecovery::Rebind => c"WEDGED=rebind",
+            WedgeRecovery::BusReset => c"WEDGED=bus-reset",
         };
+        let mut env = [text.as_char_ptr().cast_mut(), core::ptr::null_mut()];
 
         let _guard = self.enter().ok_or(ENODEV)?;
         // SAFETY:
-        // - `self.as_raw()` is a valid device by the type invariants.
-        // - It is registered while the guard lives, so its minor exists.
-        // - A null pointer says that no task is known to be guilty.
+        // - The device is registered while the guard lives, so its accel minor and the minor's
+        //   device exist.
+        // - `env` is a null-terminated array of strings, which the function copies.
         to_result(unsafe {
-            bindings::drm_dev_wedged_event(self.as_raw(), method, core::ptr::null_mut())
+            let kdev = (*(*self.as_raw()).accel).kdev;
+
+            bindings::kobject_uevent_env(
+                &raw mut (*kdev).kobj,
+                bindings::kobject_action_KOBJ_CHANGE,
+                env.as_mut_ptr(),
+            )
         })
     }
 }

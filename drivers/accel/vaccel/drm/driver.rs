@@ -70,7 +70,11 @@ pub(crate) trait Driver: Sized + 'static {
     /// Adds the driver's lines to the fdinfo of an open file.
     ///
     /// The core prints `drm-driver`, `drm-client-id` and the like itself.
-    fn show_fdinfo(dev: &drm::Device<Self>, file: &drm::File<Self::File>, p: &mut drm::Printer<'_>) {
+    fn show_fdinfo(
+        dev: &drm::Device<Self>,
+        file: &drm::File<Self::File>,
+        p: &mut drm::Printer<'_>,
+    ) {
         let _ = (dev, file, p);
     }
 }

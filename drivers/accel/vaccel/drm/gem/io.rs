@@ -171,7 +171,9 @@ impl<T: DriverObject> Object<T> {
         // SAFETY: The object is initialised, and its place in the offset space does not change.
         let start = unsafe { (*this.as_raw()).vma_node.vm_node.start };
         // CAST: `unsigned long` has at most 64 bits.
-        let frame = (page as u64).checked_sub(start).and_then(|i| pages.frame(i));
+        let frame = (page as u64)
+            .checked_sub(start)
+            .and_then(|i| pages.frame(i));
         let Some(frame) = frame else {
             return bindings::vm_fault_reason_VM_FAULT_SIGBUS;
         };
@@ -180,8 +182,6 @@ impl<T: DriverObject> Object<T> {
         // - `address` lies in the mapping, which `io_mmap_callback()` made one of page frames.
         // - The mapping is locked during a fault, and its flags and protection are constant then.
         // - The frame is one of the object's.
-        unsafe {
-            bindings::vmf_insert_pfn_prot(vma, address, frame as usize, (*vma).vm_page_prot)
-        }
+        unsafe { bindings::vmf_insert_pfn_prot(vma, address, frame as usize, (*vma).vm_page_prot) }
     }
 }

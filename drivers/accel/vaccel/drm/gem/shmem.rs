@@ -146,9 +146,8 @@ impl<T: DriverObject> Pages<T> {
     pub(crate) fn pfns(&self) -> impl ExactSizeIterator<Item = u64> + '_ {
         // SAFETY: While pages are pinned the helper keeps an array of `size / PAGE_SIZE` of them,
         // and does not change it.
-        let pages: &[*mut bindings::page] = unsafe {
-            core::slice::from_raw_parts((*self.0.as_raw_shmem()).pages, self.len())
-        };
+        let pages: &[*mut bindings::page] =
+            unsafe { core::slice::from_raw_parts((*self.0.as_raw_shmem()).pages, self.len()) };
 
         pages.iter().map(|&page| {
             // SAFETY: The page is valid while it is pinned.
