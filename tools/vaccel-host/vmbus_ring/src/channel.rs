@@ -10,6 +10,7 @@
 //! Dropping a [`ChannelRings`] closes it; the guest memory belongs to the guest.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 
 use guest_memory::{GuestMemory, GuestRanges};
@@ -26,12 +27,16 @@ use crate::writer::{Outgoing, Sent, Writer};
 /// Most bytes that may wait for space in the ring.
 pub const MAX_QUEUED: usize = 4 << 20;
 
+/// Times that one poll looks again after the ring was empty. A guest that moves its index to and fro
+/// could otherwise keep the host looking without ever sending a packet.
+const MAX_LOOKS: u32 = 16;
+
 /// Why [`ChannelRings::poll`] stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PollState {
     /// The ring is empty; the guest signals the next packet.
     Idle,
-    /// The budget is used up; poll again, the guest does not signal.
+    /// The budget is used up; poll again later, the guest does not signal.
     More,
     /// Answers wait for space; the guest signals when there is some.
     Blocked,
@@ -61,15 +66,23 @@ pub struct Batch {
     pub state: PollState,
 }
 
-/// Counters of a channel since it was opened.
+/// State of an open channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct ChannelCounters {
-    /// Packets taken from the guest.
+pub struct RingsSnapshot {
+    /// Packets taken from the guest since the channel was opened.
     pub received: u64,
-    /// Packets put into the ring for the guest.
+    /// Packets put into the ring for the guest since then.
     pub sent: u64,
-    /// Packets that had to wait for space.
+    /// Packets that had to wait for space since then.
     pub delayed: u64,
+    /// Packets that wait now.
+    pub queued_packets: usize,
+    /// Bytes that wait now.
+    pub queued_bytes: usize,
+    /// Where the host reads next.
+    pub read_index: u32,
+    /// Where the host writes next.
+    pub write_index: u32,
 }
 
 /// The host's end of an open channel.
@@ -79,7 +92,8 @@ pub struct ChannelRings {
     queue: VecDeque<Outgoing>,
     queued: usize,
     payload: Vec<u8>,
-    counters: ChannelCounters,
+    /// Counters; the other fields are filled in when asked for.
+    counters: RingsSnapshot,
 }
 
 impl ChannelRings {
@@ -108,7 +122,7 @@ impl ChannelRings {
             queue: VecDeque::new(),
             queued: 0,
             payload: Vec::new(),
-            counters: ChannelCounters::default(),
+            counters: RingsSnapshot::default(),
         })
     }
 
@@ -188,9 +202,15 @@ impl ChannelRings {
         self.queued
     }
 
-    /// Counters since the channel was opened.
-    pub fn counters(&self) -> ChannelCounters {
-        self.counters
+    /// The state as data.
+    pub fn snapshot(&self) -> RingsSnapshot {
+        RingsSnapshot {
+            queued_packets: self.queue.len(),
+            queued_bytes: self.queued,
+            read_index: self.reader.index(),
+            write_index: self.writer.index(),
+            ..self.counters
+        }
     }
 
     fn drain(
@@ -200,9 +220,10 @@ impl ChannelRings {
         signal: &mut Signal,
         take: &mut impl FnMut(Packet<'_>),
     ) -> Result<PollState, RingError> {
+        let mut looks = 0_u32;
         self.reader.mask()?;
         loop {
-            if *taken >= budget {
+            if *taken >= budget || looks >= MAX_LOOKS {
                 *signal |= self.reader.commit()?;
                 return Ok(PollState::More);
             }
@@ -219,6 +240,7 @@ impl ChannelRings {
             if !self.reader.unmask()? {
                 return Ok(PollState::Idle);
             }
+            looks = looks.saturating_add(1);
             self.reader.mask()?;
         }
     }
@@ -284,6 +306,12 @@ impl ChannelRings {
             }
             Sent::Full => None,
         })
+    }
+}
+
+impl fmt::Debug for ChannelRings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.snapshot().fmt(f)
     }
 }
 

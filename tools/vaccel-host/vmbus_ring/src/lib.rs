@@ -57,7 +57,7 @@ mod ring;
 mod signal;
 mod writer;
 
-pub use channel::{Batch, ChannelRings, PollState, Polled};
+pub use channel::{Batch, ChannelRings, PollState, Polled, RingsSnapshot};
 pub use error::RingError;
 pub use layout::{MAX_PACKET_OUT, MAX_PAYLOAD, MAX_RING, PAGE_SIZE};
 pub use packet::{OwnedPacket, Packet, PacketHead, PacketKind};

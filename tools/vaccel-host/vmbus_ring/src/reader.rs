@@ -38,6 +38,11 @@ impl Reader {
         })
     }
 
+    /// Where the next packet starts.
+    pub(crate) fn index(&self) -> u32 {
+        self.next
+    }
+
     /// Tells the guest that new packets need no interrupt.
     pub(crate) fn mask(&self) -> Result<(), RingError> {
         self.ring.store(INTERRUPT_MASK, 1)

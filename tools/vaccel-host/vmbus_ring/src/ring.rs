@@ -21,6 +21,8 @@ pub(crate) enum Index {
 pub(crate) struct Ring {
     memory: Arc<dyn GuestMemory>,
     ranges: GuestRanges,
+    /// Address of the control page.
+    control: u64,
     data_len: u32,
 }
 
@@ -50,9 +52,11 @@ impl Ring {
             .and_then(|len| len.checked_sub(PAGE_SIZE))
             .filter(|len| *len != 0)
             .ok_or(bad_size)?;
+        let control = ranges.contiguous(0, PAGE).ok_or(bad_size)?;
         Ok(Self {
             memory,
             ranges,
+            control,
             data_len,
         })
     }
@@ -64,21 +68,14 @@ impl Ring {
 
     /// Loads the control word at `offset`, sequentially consistent.
     pub(crate) fn load(&self, offset: u64) -> Result<u32, RingError> {
-        Ok(self.memory.load_u32(self.control(offset)?)?)
+        Ok(self.memory.load_u32(self.control.saturating_add(offset))?)
     }
 
     /// Stores the control word at `offset`, sequentially consistent.
     pub(crate) fn store(&self, offset: u64, value: u32) -> Result<(), RingError> {
-        Ok(self.memory.store_u32(self.control(offset)?, value)?)
-    }
-
-    fn control(&self, offset: u64) -> Result<u64, RingError> {
-        self.ranges
-            .contiguous(offset, 4)
-            .ok_or(RingError::Unaligned {
-                gpa: offset,
-                len: 4,
-            })
+        Ok(self
+            .memory
+            .store_u32(self.control.saturating_add(offset), value)?)
     }
 
     /// Checks an index found in the control page.

@@ -61,6 +61,11 @@ impl Writer {
         Ok(Self { ring, next })
     }
 
+    /// Where the next packet starts.
+    pub(crate) fn index(&self) -> u32 {
+        self.next
+    }
+
     /// Builds a packet without flags.
     pub(crate) fn build(
         &self,

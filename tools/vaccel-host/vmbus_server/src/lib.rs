@@ -53,10 +53,10 @@
 )]
 
 pub mod channel;
-mod complaints;
 mod connection;
 pub mod effects;
 mod gpadl;
+mod guest_log;
 mod guid;
 mod outbox;
 mod protocol;

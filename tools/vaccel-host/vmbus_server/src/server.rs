@@ -11,10 +11,10 @@ use std::sync::Arc;
 use guest_memory::{GuestMemory, GuestRanges};
 
 use crate::channel::{Channel, ChannelId, ChannelState};
-use crate::complaints::Complaints;
 use crate::connection::Connection;
 use crate::effects::{Effects, SynicMessage, VMBUS_SINT};
 use crate::gpadl::{GpadlState, GpadlTable};
+use crate::guest_log::GuestLog;
 use crate::outbox::Outbox;
 use crate::protocol::{GuestMessage, ParseError, MAX_MESSAGE};
 use crate::version::Version;
@@ -164,7 +164,7 @@ impl Violation {
     }
 }
 
-/// The host's side of the VMBus control plane. See the [crate](crate) for an overview.
+/// The host's side of the VMBus control plane. See the [crate] for an overview.
 pub struct Server {
     pub(crate) config: ServerConfig,
     memory: Arc<dyn GuestMemory>,
@@ -172,7 +172,7 @@ pub struct Server {
     pub(crate) channels: BTreeMap<ChannelId, Channel>,
     pub(crate) gpadls: GpadlTable,
     pub(crate) outbox: Outbox,
-    pub(crate) complaints: Complaints,
+    pub(crate) log: GuestLog,
     pub(crate) received: u64,
     last_id: u16,
 }
@@ -187,7 +187,7 @@ impl Server {
             channels: BTreeMap::new(),
             gpadls: GpadlTable::new(config.limits.gpadls, config.limits.gpadl_words),
             outbox: Outbox::default(),
-            complaints: Complaints::default(),
+            log: GuestLog::default(),
             received: 0,
             last_id: 0,
         }
@@ -295,7 +295,7 @@ impl Server {
         let message = match GuestMessage::parse(payload) {
             Ok(message) => message,
             Err(error @ ParseError::NotFromGuest { .. }) => {
-                self.complaints.add(format_args!("ignored: {error}"));
+                self.log.complain(format_args!("ignored: {error}"));
                 return Ok(());
             }
             Err(error) => return Err(error.into()),
@@ -306,7 +306,7 @@ impl Server {
             return Ok(());
         }
         if self.connection.contact().is_none() {
-            self.complaints.add(format_args!(
+            self.log.complain(format_args!(
                 "ignored a message of a guest that is not connected"
             ));
             return Ok(());
@@ -344,8 +344,7 @@ impl Server {
         match violation.channel() {
             Some(channel) => self.fail_channel(channel, &violation.to_string(), fx),
             None => {
-                self.complaints
-                    .add(format_args!("disconnected: {violation}"));
+                self.log.complain(format_args!("disconnected: {violation}"));
                 self.disconnect(Some(violation.to_string()), fx);
             }
         }

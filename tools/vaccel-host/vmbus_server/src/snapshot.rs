@@ -111,7 +111,7 @@ impl Server {
             messages_received: self.received,
             messages_sent: self.outbox.sent(),
             messages_waiting: self.outbox.len(),
-            complaints: self.complaints.count(),
+            complaints: self.log.complaints(),
         }
     }
 

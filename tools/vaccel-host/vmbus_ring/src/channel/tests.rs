@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Both ends of a channel talk through real ring bytes.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
 
-use guest_memory::{FlatMemory, GuestMemory, GuestRange, GuestRanges};
+use guest_memory::{FlatMemory, GuestMemory, GuestRange, GuestRanges, MemoryError};
 use proptest::prelude::*;
 
 use super::*;
@@ -167,7 +168,7 @@ fn full_ring_queues_and_blocks() {
     );
     assert_eq!(host.queued(), 0);
     assert_eq!(guest.peek(Side::ToGuest, Word::Pending), 0);
-    assert_eq!(host.counters().sent, 10);
+    assert_eq!(host.snapshot().sent, 10);
 }
 
 /// What waits for a guest that never reads is bounded, and a packet that can never fit is refused at
@@ -286,6 +287,59 @@ fn other_types_are_skipped() {
         assert!(batch.packets[0].payload.is_empty());
         assert_eq!(batch.packets[1].payload, [5; 8]);
     }
+}
+
+/// Memory in which one word changes between two values with every load.
+struct Flicker {
+    memory: Arc<dyn GuestMemory>,
+    gpa: u64,
+    value: AtomicU32,
+}
+
+impl GuestMemory for Flicker {
+    fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), MemoryError> {
+        self.memory.read(gpa, buf)
+    }
+
+    fn write(&self, gpa: u64, data: &[u8]) -> Result<(), MemoryError> {
+        self.memory.write(gpa, data)
+    }
+
+    fn load_u32(&self, gpa: u64) -> Result<u32, MemoryError> {
+        if gpa == self.gpa {
+            return Ok(self.value.fetch_xor(24, Ordering::SeqCst));
+        }
+        self.memory.load_u32(gpa)
+    }
+
+    fn store_u32(&self, gpa: u64, value: u32) -> Result<(), MemoryError> {
+        self.memory.store_u32(gpa, value)
+    }
+
+    fn set_bit_u32(&self, gpa: u64, bit: u32) -> Result<bool, MemoryError> {
+        self.memory.set_bit_u32(gpa, bit)
+    }
+}
+
+/// A guest that moves its write index to and fro, so that there is something to read only when the
+/// host does not look, cannot keep the host in one poll.
+#[test]
+fn flickering_index_ends_the_poll() {
+    let shared = GuestRanges::from_ranges([GuestRange {
+        gpa: 0,
+        len: 4 * PAGE,
+    }])
+    .unwrap();
+    let memory: Arc<dyn GuestMemory> = Arc::new(FlatMemory::new(0, 0x4000));
+    GuestEnd::new(Arc::clone(&memory), &shared, 2);
+    let memory = Flicker {
+        memory,
+        gpa: 0,
+        value: AtomicU32::new(24),
+    };
+    let mut host = ChannelRings::new(Arc::new(memory), &shared, 2).unwrap();
+    let polled = host.poll(8, |_| {}).unwrap();
+    assert_eq!((polled.taken, polled.state), (0, PollState::More));
 }
 
 /// Memory that is not two rings of whole pages is refused.

@@ -122,8 +122,8 @@ impl Server {
 
     /// The guest broke the protocol of `channel`, for instance in its rings: logs why and rescinds.
     pub fn fail_channel(&mut self, channel: ChannelId, reason: &str, fx: &mut dyn Effects) {
-        self.complaints
-            .add(format_args!("{channel} rescinded: {reason}"));
+        self.log
+            .complain(format_args!("{channel} rescinded: {reason}"));
         if let Err(error) = self.rescind(channel, fx) {
             tracing::debug!(%error, "nothing to rescind");
         }
@@ -179,8 +179,8 @@ impl Server {
         let status = match opened {
             Ok(()) => STATUS_SUCCESS,
             Err(error) => {
-                self.complaints
-                    .add(format_args!("{id} not opened: {}", error.reason));
+                self.log
+                    .complain(format_args!("{id} not opened: {}", error.reason));
                 STATUS_UNSUCCESSFUL
             }
         };
@@ -238,8 +238,8 @@ impl Server {
                 fx.channel_closed(id, CloseReason::Guest);
             }
             ChannelState::Idle | ChannelState::Offered => self
-                .complaints
-                .add(format_args!("{id} closed while {}", state.name())),
+                .log
+                .complain(format_args!("{id} closed while {}", state.name())),
             // The guest had not seen the rescind yet.
             ChannelState::Rescinded => {}
         }
@@ -283,7 +283,7 @@ impl Server {
                 STATUS_SUCCESS
             }
             _ => {
-                self.complaints.add(format_args!(
+                self.log.complain(format_args!(
                     "{id}: no interrupts to processor {target_vp} while {}",
                     state.name()
                 ));

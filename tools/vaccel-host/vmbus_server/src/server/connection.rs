@@ -20,13 +20,13 @@ const SINTS: std::ops::RangeInclusive<u8> = 1..=15;
 impl Server {
     pub(super) fn on_contact(&mut self, message: &InitiateContact, fx: &mut dyn Effects) {
         if self.connection.contact().is_some() {
-            tracing::info!("the guest connects anew");
+            self.log.note(format_args!("the guest connects anew"));
             self.disconnect(None, fx);
         }
         let version = Version(message.version.get());
         let vp = message.target_vp.get();
         if vp >= self.config.vp_count {
-            self.complaints.add(format_args!(
+            self.log.complain(format_args!(
                 "contact for processor {vp}, which does not exist"
             ));
             return;
@@ -38,7 +38,7 @@ impl Server {
         };
         let usable = SINTS.contains(&sint) && vtl == 0;
         if !usable {
-            self.complaints.add(format_args!(
+            self.log.complain(format_args!(
                 "contact for interrupt {sint}, trust level {vtl}"
             ));
         }
@@ -55,7 +55,9 @@ impl Server {
         };
         let sint = if usable { sint } else { VMBUS_SINT };
         if accepted {
-            tracing::info!(%version, vp, "guest connected");
+            self.log.note(format_args!(
+                "guest connected: VMBus {version}, processor {vp}"
+            ));
             self.connection = Connection::Connected(Contact {
                 version,
                 vp,
@@ -75,8 +77,8 @@ impl Server {
                 contact.offers = OfferPhase::Requested;
             }
             _ => {
-                self.complaints
-                    .add(format_args!("ignored a second request for offers"));
+                self.log
+                    .complain(format_args!("ignored a second request for offers"));
                 return;
             }
         }
@@ -89,7 +91,7 @@ impl Server {
 
     pub(super) fn on_unload(&mut self, fx: &mut dyn Effects) {
         if let Some(contact) = self.connection.contact() {
-            tracing::info!("guest disconnected");
+            self.log.note(format_args!("guest disconnected"));
             self.disconnect(None, fx);
             let message = encode_header(kind::UNLOAD_RESPONSE);
             self.outbox

@@ -26,8 +26,8 @@ impl Server {
         match self.gpadls.start(id, handle, count, bytes) {
             Ok(()) => self.on_gpadl_part(handle, words, fx),
             Err(error) => {
-                self.complaints
-                    .add(format_args!("{id}: gpadl {handle:#x} refused: {error}"));
+                self.log
+                    .complain(format_args!("{id}: gpadl {handle:#x} refused: {error}"));
                 self.send_created(id, handle, STATUS_UNSUCCESSFUL, fx);
             }
         }
@@ -44,7 +44,7 @@ impl Server {
                 self.send_created(channel, handle, STATUS_SUCCESS, fx);
             }
             Some(Err((channel, error))) => {
-                self.complaints.add(format_args!(
+                self.log.complain(format_args!(
                     "{channel}: gpadl {handle:#x} refused: {error}"
                 ));
                 self.send_created(channel, handle, STATUS_UNSUCCESSFUL, fx);
@@ -62,8 +62,8 @@ impl Server {
         let Some(gpadl) = self.gpadls.get(handle) else {
             // Revoked with its channel, or never there: either way it is not in use.
             if state != ChannelState::Rescinded {
-                self.complaints
-                    .add(format_args!("{id}: unknown gpadl {handle:#x} taken back"));
+                self.log
+                    .complain(format_args!("{id}: unknown gpadl {handle:#x} taken back"));
             }
             self.send_torndown(handle, fx);
             return Ok(());
@@ -84,8 +84,8 @@ impl Server {
         match gpadl.state {
             GpadlState::Assembling { .. } => self.finish_teardown(handle, fx),
             GpadlState::TearingDown(_) => self
-                .complaints
-                .add(format_args!("{id}: gpadl {handle:#x} taken back twice")),
+                .log
+                .complain(format_args!("{id}: gpadl {handle:#x} taken back twice")),
             GpadlState::Ready(_) => {
                 self.gpadls.tear_down(handle);
                 if fx.gpadl_teardown(id, handle) == Teardown::Done {
