@@ -18,6 +18,9 @@ use crate::bindings;
 
 /// A cached kernel mapping of a range of physical addresses that is no system memory.
 ///
+/// The mapping does not keep the range: its owner may give the range to somebody else, and what is
+/// read here is meaningless from then on.
+///
 /// # Invariants
 ///
 /// `addr` is what `memremap()` returned for `size` bytes at `phys`.
@@ -33,14 +36,18 @@ impl MemRemap {
     /// # Errors
     ///
     /// `EINVAL` for a range that is empty or wraps around, `ENXIO` if it cannot be mapped.
-    pub(crate) fn new(phys: u64, size: usize) -> Result<Self> {
+    ///
+    /// # Safety
+    ///
+    /// The range must be I/O space that is the caller's, so that it may be read and shown to user
+    /// space.
+    pub(crate) unsafe fn new(phys: u64, size: usize) -> Result<Self> {
         // CAST: `usize` has at most 64 bits.
         if size == 0 || phys.checked_add(size as u64).is_none() {
             return Err(EINVAL);
         }
 
-        // SAFETY: Mapping a range has no requirements; the function refuses system memory that is
-        // not mapped cached.
+        // SAFETY: By the safety requirements the range is nobody else's.
         let addr = unsafe { bindings::memremap(phys, size, bindings::VACCEL_MEMREMAP_WB) };
 
         // INVARIANT: As returned by `memremap()`.

@@ -200,7 +200,7 @@ impl<T: drm::Driver> Device<T> {
     ///
     /// # Errors
     ///
-    /// `ENODEV` if the device is not registered (any more), or what sending the event returns.
+    /// `ENODEV` if the device is unplugged, or what sending the event returns.
     pub(crate) fn wedged(&self, recovery: WedgeRecovery) -> Result {
         let text = match recovery {
             WedgeRecovery::None => c"WEDGED=none",
@@ -211,8 +211,7 @@ impl<T: drm::Driver> Device<T> {
 
         let _guard = self.enter().ok_or(ENODEV)?;
         // SAFETY:
-        // - The device is registered while the guard lives, so its accel minor and the minor's
-        //   device exist.
+        // - The accel minor and its device are made with the DRM device and freed with it.
         // - `env` is a null-terminated array of strings, which the function copies.
         to_result(unsafe {
             let kdev = (*(*self.as_raw()).accel).kdev;
@@ -266,7 +265,7 @@ unsafe impl<T: drm::Driver> Send for Device<T> {}
 // locking of the DRM core.
 unsafe impl<T: drm::Driver> Sync for Device<T> {}
 
-/// Proof that a device is registered; unplugging it waits for the end of the guard.
+/// Proof that a device is not unplugged; unplugging it waits for the end of the guard.
 ///
 /// # Invariants
 ///

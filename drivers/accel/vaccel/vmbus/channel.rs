@@ -11,6 +11,7 @@
 use kernel::{
     device::Bound,
     error::to_result,
+    page::PAGE_SIZE,
     prelude::*,
     revocable::Revocable,
     sync::{
@@ -32,6 +33,11 @@ pub(crate) struct RingConfig {
     /// The largest packet to receive, descriptor included; what is longer is cut.
     pub(crate) max_packet: u32,
 }
+
+/// What a ring holds besides the payload of its only packet: the ring's own header page, the
+/// descriptor and the trailer of the packet, padding, and one word, as a ring is never quite full.
+// CAST: A page is far below 4 GiB.
+const RING_OVERHEAD: u32 = PAGE_SIZE as u32 + 16 + 8 + 8 + 8;
 
 /// What a packet is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,10 +109,13 @@ impl<C: ChannelCallback> Channel<C> {
     /// # Errors
     ///
     /// `EAGAIN` if the ring is full, `ENODEV` if the channel is closed or the host took its offer
-    /// back, `EINVAL` if `payload` is too long for any ring.
+    /// back, `EINVAL` if `payload` does not fit even an empty ring.
     pub(crate) fn send(&self, payload: &[u8], trans_id: u64, completion: bool) -> Result {
         let open = self.open.try_access().ok_or(ENODEV)?;
         let len = u32::try_from(payload.len()).map_err(|_| EINVAL)?;
+        if len > open.longest {
+            return Err(EINVAL);
+        }
         let flags = if completion {
             bindings::VMBUS_DATA_PACKET_FLAG_COMPLETION_REQUESTED
         } else {
@@ -166,6 +175,8 @@ struct Context<C> {
 struct Open<C: ChannelCallback> {
     dev: ARef<Device>,
     context: *mut Context<C>,
+    /// The longest payload that an empty ring takes.
+    longest: u32,
 }
 
 impl<C: ChannelCallback> Open<C> {
@@ -195,6 +206,7 @@ impl<C: ChannelCallback> Open<C> {
         let this = Self {
             dev: dev.into(),
             context,
+            longest: config.send.saturating_sub(RING_OVERHEAD),
         };
         to_result(ret)?;
         Ok(this)

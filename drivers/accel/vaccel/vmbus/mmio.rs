@@ -11,7 +11,10 @@ use kernel::{
 };
 
 use super::Device;
-use crate::bindings;
+use crate::{
+    bindings,
+    io::MemRemap, //
+};
 
 /// A range of guest-physical addresses that nobody else uses; given back when dropped.
 ///
@@ -63,6 +66,23 @@ impl MmioRange {
     /// The number of bytes.
     pub(crate) fn size(&self) -> u64 {
         self.size
+    }
+
+    /// Maps `size` bytes at `offset`, cached. Make an end of the mapping, and of what user space got
+    /// of it, before the range is dropped.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if these are not within the range, `ENXIO` if they cannot be mapped.
+    pub(crate) fn remap(&self, offset: u64, size: usize) -> Result<MemRemap> {
+        // CAST: `usize` has at most 64 bits.
+        let end = offset.checked_add(size as u64).ok_or(EINVAL)?;
+        if end > self.size {
+            return Err(EINVAL);
+        }
+
+        // SAFETY: By the type invariants the range is I/O space of ours.
+        unsafe { MemRemap::new(self.start + offset, size) }
     }
 }
 
