@@ -131,47 +131,59 @@ impl GuestEnd {
     /// Writes `bytes` to the ring to the host as they are and moves the write index past them.
     pub fn publish(&self, bytes: &[u8]) {
         let len = self.data_len(Side::ToHost);
-        let mut at = self.peek(Side::ToHost, Word::Write) as usize;
-        for byte in bytes {
+        let at = self.peek(Side::ToHost, Word::Write) as usize;
+        let (first, second) = bytes.split_at(bytes.len().min(len - at));
+        for (offset, part) in [(PAGE + at, first), (PAGE, second)] {
             self.to_host
-                .write(&*self.memory, (PAGE + at) as u64, &[*byte])
+                .write(&*self.memory, offset as u64, part)
                 .unwrap();
-            at = (at + 1) % len;
         }
+        let at = (at + bytes.len()) % len;
         self.poke(Side::ToHost, Word::Write, at as u32);
     }
 
-    /// Takes up to `limit` packets as one batch; also returns whether the host must be signalled.
+    /// Takes up to `limit` packets; also returns whether the host must be signalled. With fewer than
+    /// `limit` packets the ring was empty when interrupts were unmasked.
     pub fn receive(&self, limit: usize) -> (Vec<Received>, bool) {
-        let len = self.data_len(Side::ToGuest);
-        self.poke(Side::ToGuest, Word::Mask, 1);
-        let start = self.peek(Side::ToGuest, Word::Read) as usize;
-        let mut at = start;
         let mut packets = Vec::new();
-        while packets.len() < limit && at != self.peek(Side::ToGuest, Word::Write) as usize {
-            let head = self.bytes(at, 16);
-            let field = |offset: usize| u16::from_le_bytes([head[offset], head[offset + 1]]);
-            let offset = usize::from(field(2)) * 8;
-            let total = usize::from(field(4)) * 8;
-            let footer = self.bytes((at + total) % len, 8);
-            assert_eq!(footer[..4], [0; 4], "reserved half of the footer");
-            assert_eq!(
-                footer[4..],
-                (at as u32).to_le_bytes(),
-                "start in the footer"
-            );
-            packets.push(Received {
-                kind: field(0),
-                flags: field(6),
-                transaction_id: u64::from_le_bytes(head[8..16].try_into().unwrap()),
-                payload: self.bytes((at + offset) % len, total - offset),
-            });
-            at = (at + total + 8) % len;
+        let mut signal = false;
+        loop {
+            self.poke(Side::ToGuest, Word::Mask, 1);
+            let start = self.peek(Side::ToGuest, Word::Read) as usize;
+            let mut at = start;
+            while packets.len() < limit && at != self.peek(Side::ToGuest, Word::Write) as usize {
+                at = self.take(at, &mut packets);
+            }
+            self.poke(Side::ToGuest, Word::Read, at as u32);
+            signal |= self.freed(start, at);
+            self.poke(Side::ToGuest, Word::Mask, 0);
+            if packets.len() >= limit || at == self.peek(Side::ToGuest, Word::Write) as usize {
+                return (packets, signal);
+            }
         }
-        self.poke(Side::ToGuest, Word::Read, at as u32);
-        let signal = self.freed(start, at);
-        self.poke(Side::ToGuest, Word::Mask, 0);
-        (packets, signal)
+    }
+
+    /// Takes the packet at `at` and returns where the next one starts.
+    fn take(&self, at: usize, packets: &mut Vec<Received>) -> usize {
+        let len = self.data_len(Side::ToGuest);
+        let head = self.bytes(at, 16);
+        let field = |offset: usize| u16::from_le_bytes([head[offset], head[offset + 1]]);
+        let offset = usize::from(field(2)) * 8;
+        let total = usize::from(field(4)) * 8;
+        let footer = self.bytes((at + total) % len, 8);
+        assert_eq!(footer[..4], [0; 4], "reserved half of the footer");
+        assert_eq!(
+            footer[4..],
+            (at as u32).to_le_bytes(),
+            "start in the footer"
+        );
+        packets.push(Received {
+            kind: field(0),
+            flags: field(6),
+            transaction_id: u64::from_le_bytes(head[8..16].try_into().unwrap()),
+            payload: self.bytes((at + offset) % len, total - offset),
+        });
+        (at + total + 8) % len
     }
 
     /// Whether the host waits for the space freed from `start` to `at`.
@@ -191,10 +203,10 @@ impl GuestEnd {
     fn bytes(&self, at: usize, count: usize) -> Vec<u8> {
         let len = self.data_len(Side::ToGuest);
         let mut bytes = vec![0; count];
-        for (index, byte) in bytes.iter_mut().enumerate() {
-            let offset = (PAGE + (at + index) % len) as u64;
+        let (first, second) = bytes.split_at_mut(count.min(len - at));
+        for (offset, part) in [(PAGE + at, first), (PAGE, second)] {
             self.to_guest
-                .read(&*self.memory, offset, std::slice::from_mut(byte))
+                .read(&*self.memory, offset as u64, part)
                 .unwrap();
         }
         bytes

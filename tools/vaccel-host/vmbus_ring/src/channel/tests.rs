@@ -2,7 +2,9 @@
 //! Both ends of a channel talk through real ring bytes.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::Arc;
+use std::sync::{mpsc, Arc};
+use std::thread;
+use std::time::Duration;
 
 use guest_memory::{FlatMemory, GuestMemory, GuestRange, GuestRanges, MemoryError};
 use proptest::prelude::*;
@@ -169,6 +171,26 @@ fn full_ring_queues_and_blocks() {
     assert_eq!(host.queued(), 0);
     assert_eq!(guest.peek(Side::ToGuest, Word::Pending), 0);
     assert_eq!(host.snapshot().sent, 10);
+}
+
+/// A small packet does not overtake a large one that waits, though it would fit.
+#[test]
+fn order_is_kept() {
+    let (guest, mut host) = pair(1);
+    for id in 0..3 {
+        let _ = host.send_inband(id, &[0; 1000]).unwrap();
+    }
+    let _ = host.send_inband(3, &[0; 2000]).unwrap();
+    let _ = host.send_inband(4, &[0; 8]).unwrap();
+    assert_eq!(host.snapshot().queued_packets, 2);
+    let mut seen = Vec::new();
+    while seen.len() < 5 {
+        let (packets, _) = guest.receive(1);
+        assert!(!packets.is_empty());
+        seen.extend(packets.iter().map(|packet| packet.transaction_id));
+        let _ = host.poll(1, |_| {}).unwrap();
+    }
+    assert_eq!(seen, [0, 1, 2, 3, 4]);
 }
 
 /// What waits for a guest that never reads is bounded, and a packet that can never fit is refused at
@@ -369,6 +391,76 @@ fn bad_geometry_is_refused() {
             "{gpa:#x} {len:#x} {downstream}"
         );
     }
+}
+
+/// Both ends run at the same time on rings that are nearly always full, and sleep unless the other end
+/// signals: no signal is missing, whatever the timing.
+#[test]
+fn no_signal_is_lost() {
+    const REQUESTS: u64 = 3000;
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let size = |id: u64| usize::try_from(id * 31 % 1200).unwrap();
+    let (guest, mut host) = pair(1);
+    let (to_host, host_bell) = mpsc::channel();
+    let (to_guest, guest_bell) = mpsc::channel();
+
+    let device = thread::spawn(move || {
+        while host_bell.recv().is_ok() {
+            loop {
+                let batch = host.receive(4).unwrap();
+                let mut signal = batch.signal;
+                for packet in batch.packets {
+                    let id = packet.head.transaction_id;
+                    signal |= host.send_completion(id, &packet.payload).unwrap();
+                }
+                if signal.is_needed() {
+                    to_guest.send(()).unwrap();
+                }
+                if batch.state != PollState::More {
+                    break;
+                }
+            }
+        }
+    });
+
+    let (mut sent, mut answered) = (0, 0);
+    while answered < REQUESTS {
+        let mut progress = false;
+        while sent < REQUESTS {
+            let data = payload(size(sent), sent);
+            let Some(signal) = guest.send(DATA, 1, sent, &data) else {
+                let wanted = u32::try_from(data.len() + 24).unwrap();
+                guest.poke(Side::ToHost, Word::Pending, wanted);
+                if guest.free() <= data.len() + 24 {
+                    break;
+                }
+                continue;
+            };
+            guest.poke(Side::ToHost, Word::Pending, 0);
+            sent += 1;
+            progress = true;
+            if signal {
+                to_host.send(()).unwrap();
+            }
+        }
+        let (packets, signal) = guest.receive(usize::MAX);
+        if signal {
+            to_host.send(()).unwrap();
+        }
+        for packet in packets {
+            assert_eq!(packet.transaction_id, answered);
+            assert_eq!(packet.payload, payload(size(answered), answered));
+            answered += 1;
+            progress = true;
+        }
+        if !progress {
+            guest_bell
+                .recv_timeout(PATIENCE)
+                .expect("a signal is missing");
+        }
+    }
+    drop(to_host);
+    device.join().unwrap();
 }
 
 proptest! {

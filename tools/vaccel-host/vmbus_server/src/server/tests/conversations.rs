@@ -315,6 +315,20 @@ fn back_pressure() {
     assert!(machine.server.can_accept());
 }
 
+/// Answers that wait when the machine is reset were for a guest that is gone.
+#[test]
+fn reset_drops_answers() {
+    let (mut machine, id, _end) = Machine::opened();
+    machine.fx.slots = 0;
+    machine.post(&message(22, &[id.relid(), 1]));
+    machine.server.reset(&mut machine.fx);
+    machine.fx.slots = usize::MAX;
+    machine.server.retry_messages(&mut machine.fx);
+    machine.fx.events.clear();
+    machine.quiet();
+    assert!(machine.server.can_accept());
+}
+
 /// A full ring to the guest empties through the interrupts of both sides alone.
 #[test]
 fn full_ring_recovers() {
