@@ -144,6 +144,11 @@ bool vaccel_hv_is_isolated(void)
 	return hv_is_isolation_supported();
 }
 
+void vaccel_flush_workqueue(struct workqueue_struct *wq)
+{
+	flush_workqueue(wq);
+}
+
 struct workqueue_struct *vaccel_alloc_workqueue(const char *name, unsigned int flags,
 						int max_active)
 {

@@ -55,6 +55,7 @@ u32 vaccel_hv_pkt_datalen(const struct vmpacket_descriptor *pkt);
 void vaccel_set_channel_pending_send_size(struct vmbus_channel *channel, u32 size);
 bool vaccel_hv_is_isolated(void);
 
+void vaccel_flush_workqueue(struct workqueue_struct *wq);
 struct workqueue_struct *vaccel_alloc_workqueue(const char *name, unsigned int flags,
 						int max_active);
 

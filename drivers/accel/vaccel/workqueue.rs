@@ -54,6 +54,12 @@ impl OwnedQueue {
         // INVARIANT: The queue was made just now.
         Ok(Self(NonNull::new(queue).ok_or(ENOMEM)?))
     }
+
+    /// Waits until what has been queued so far has run. Sleeps.
+    pub(crate) fn flush(&self) {
+        // SAFETY: By the type invariants the queue is valid.
+        unsafe { bindings::vaccel_flush_workqueue(self.0.as_ptr()) };
+    }
 }
 
 impl Deref for OwnedQueue {

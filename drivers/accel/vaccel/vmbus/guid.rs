@@ -23,7 +23,12 @@ impl Guid {
         ])
     }
 
-    /// The bytes as they appear in messages.
+    /// The GUID with these bytes in wire order.
+    pub(crate) const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes in wire order.
     pub(crate) const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
