@@ -10,6 +10,7 @@ use core::fmt::Debug;
 use super::commands::CommandId;
 use super::discovery::Version;
 use super::error::{DecodeError, EncodeError, ReplyError};
+use super::limits::MAX_REPLY;
 use super::list::Tail;
 use super::status::NtStatus;
 use super::wire::{read, read_partial, Wire, Writer};
@@ -319,10 +320,16 @@ impl<'a, C: Command> Request<'a, C> {
     pub fn answer_len(&self, version: Version, tail: C::ReplyTail<'_>) -> usize {
         C::reply_fixed_len(version)
             .saturating_add(tail.byte_len())
-            .max(self.body.reply_len(&self.tail, version))
+            .max(self.demanded_len(version))
     }
 
-    /// Host: writes a reply and returns its length. What a guest demands beyond it is zero.
+    /// What a guest demands; not more than any reply can have, whatever its counts say.
+    fn demanded_len(&self, version: Version) -> usize {
+        self.reply_len(version).min(MAX_REPLY)
+    }
+
+    /// Host: writes a reply and returns its length. What a guest demands beyond it is zero; a
+    /// buffer of [`MAX_REPLY`] bytes is enough for every reply that can be sent.
     ///
     /// # Errors
     ///
@@ -366,10 +373,7 @@ impl<'a, C: Command> Request<'a, C> {
     }
 
     fn pad(&self, version: Version, mut out: Writer<'_>) -> Result<usize, EncodeError> {
-        let missing = self
-            .body
-            .reply_len(&self.tail, version)
-            .saturating_sub(out.written());
+        let missing = self.demanded_len(version).saturating_sub(out.written());
         out.zeros(missing)?;
         Ok(out.written())
     }

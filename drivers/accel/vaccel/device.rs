@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Host devices: the host's side of a vm, and the state that all its objects share.
+//!
+//! A device, in WDDM's words, is what contexts, allocations and fences belong to, and what fails as
+//! a whole. It is a part of its own, apart from [`Vm`](crate::vm::Vm), so that objects can refer to
+//! it while the vm refers to the objects bound in it.
+
+use core::sync::atomic::{
+    AtomicU32,
+    Ordering, //
+};
+
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+use crate::bindings::uapi;
+use crate::events::DeviceEntry;
+use crate::gpupv::{
+    self,
+    DeviceStateType,
+    ExecutionState,
+    Handle,
+    NtStatus,
+    PageFaultState,
+    Request, //
+};
+use crate::host_error::{
+    HostError,
+    HostResult, //
+};
+use crate::process::Process;
+use crate::reaper::Owned;
+use crate::release::What;
+
+/// A host device.
+pub(crate) struct Device {
+    owned: Owned,
+    notice: DeviceEntry,
+    /// `VACCEL_STATE_*`; leaves `ACTIVE` once and for all.
+    state: AtomicU32,
+    pub(crate) process: Arc<Process>,
+}
+
+impl Device {
+    /// Makes a device.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Process::create`].
+    pub(crate) fn new(process: Arc<Process>) -> HostResult<Arc<Self>> {
+        let notice = process.adapter.events.device()?;
+        let body = gpupv::CreateDevice {
+            error_code: notice.cookie(),
+            ..Default::default()
+        };
+        let (owned, ()) =
+            process.create(&Request::from(body), What::Device(Handle::NONE), |_| Ok(()))?;
+        Ok(Arc::new(
+            Self {
+                owned,
+                notice,
+                state: AtomicU32::new(uapi::VACCEL_STATE_ACTIVE),
+                process,
+            },
+            GFP_KERNEL,
+        )?)
+    }
+
+    /// The host's handle.
+    pub(crate) fn handle(&self) -> Handle {
+        self.owned.handle()
+    }
+
+    /// The number by which the host names the device in its notices.
+    pub(crate) fn cookie(&self) -> u64 {
+        self.notice.cookie()
+    }
+
+    /// The state, asked from the host only if it announced a change.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Process::call`].
+    pub(crate) fn state(&self) -> HostResult<u32> {
+        let known = self.state.load(Ordering::Acquire);
+        if known != uapi::VACCEL_STATE_ACTIVE || !self.notice.take_changed() {
+            return Ok(known);
+        }
+        let asked = self.ask(DeviceStateType::EXECUTION, |state| state.execution());
+        let state = match asked {
+            // The numbers are the host's own.
+            Ok(Some(ExecutionState::ACTIVE)) | Ok(None) => uapi::VACCEL_STATE_ACTIVE,
+            Ok(Some(state)) => state.raw(),
+            Err(error) => {
+                self.notice.set_changed();
+                return Err(error);
+            }
+        };
+        self.state.store(state, Ordering::Release);
+        Ok(state)
+    }
+
+    /// The first page fault.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Process::call`].
+    pub(crate) fn page_fault(&self) -> HostResult<PageFaultState> {
+        let fault = self.ask(DeviceStateType::PAGE_FAULT, |state| state.page_fault())?;
+        fault.ok_or(HostError::PROTOCOL)
+    }
+
+    fn ask<R>(
+        &self,
+        state_type: DeviceStateType,
+        read: impl FnOnce(&gpupv::DeviceState) -> R,
+    ) -> HostResult<R> {
+        let request = Request::from(gpupv::GetDeviceState::new(self.handle(), state_type));
+        self.process
+            .call(&request, |answer| Ok(read(&answer.reply.args)))
+    }
+
+    /// Whether the device still works.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if it does not, and those of [`Device::state`].
+    pub(crate) fn check(&self) -> HostResult {
+        match self.state()? {
+            uapi::VACCEL_STATE_ACTIVE => Ok(()),
+            _ => Err(HostError {
+                errno: EIO,
+                status: NtStatus::SUCCESS,
+            }),
+        }
+    }
+}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! How ioctl handlers end: an errno as the result, and the host's NTSTATUS in the argument.
+
+use kernel::prelude::*;
+
+use crate::bindings::uapi;
+use crate::driver::{
+    DrmDevice,
+    DrmFile, //
+};
+use crate::gpupv::NtStatus;
+use crate::host_error::HostResult;
+
+/// An ioctl argument with a `host_status` field.
+pub(crate) trait HostStatus {
+    /// Sets the field.
+    fn set_host_status(&mut self, status: NtStatus);
+}
+
+macro_rules! host_status {
+    ($($name:ident),* $(,)?) => {$(
+        impl HostStatus for uapi::$name {
+            fn set_host_status(&mut self, status: NtStatus) {
+                self.host_status = status.bits();
+            }
+        }
+    )*};
+}
+
+host_status! {
+    drm_vaccel_adapter_query,
+    drm_vaccel_vm_create,
+    drm_vaccel_vm_query,
+    drm_vaccel_queue_create,
+    drm_vaccel_bo_create,
+    drm_vaccel_bind,
+    drm_vaccel_residency,
+    drm_vaccel_fence_create,
+    drm_vaccel_fence_signal,
+    drm_vaccel_fence_wait,
+    drm_vaccel_submit,
+    drm_vaccel_budget,
+}
+
+/// Ends a handler whose argument has a `host_status` field.
+pub(crate) fn report(args: &mut impl HostStatus, result: HostResult) -> Result<u32> {
+    args.set_host_status(result.map_or_else(|error| error.status, |()| NtStatus::SUCCESS));
+    finish(result)
+}
+
+/// Ends a handler whose argument has none.
+pub(crate) fn finish(result: HostResult) -> Result<u32> {
+    result.map(|()| 0).map_err(Error::from)
+}
+
+/// The handler of an operation that the interface has and the driver has not yet.
+pub(crate) fn planned<A>(_dev: &DrmDevice, _args: &mut A, _file: &DrmFile) -> Result<u32> {
+    Err(EOPNOTSUPP)
+}

@@ -1,0 +1,407 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The request engine: one VMBus channel, the calls in flight on it, and their answers.
+//!
+//! A call is entered in the table of calls *before* its message is sent, so its answer always finds
+//! it. Answers are matched by transaction id alone and may come in any order. A call ends in one of
+//! four ways:
+//!
+//! - the answer comes: its bytes are copied into the call and the caller wakes;
+//! - the channel goes away ([`Link::close`]): every call in the table ends with `ENODEV`;
+//! - the caller is killed, or no answer came within [`REPLY_TIMEOUT_MS`]: the call stays in the
+//!   table, without a caller. If it would have made a host object it keeps a [`Cleanup`], and the
+//!   late answer hands the object to the reaper. **A call is never forgotten.**
+//!
+//! # Locks
+//!
+//! 1. `Link::calls`, 2. `Call::state`. Both are taken in the channel callback (softirq) and held for
+//!    a few instructions; nothing is allocated or sent under them.
+//!
+//! # Lifetime
+//!
+//! [`Link::close`] closes the channel and waits for its callback; callers and objects may hold the
+//! link itself for as long as they like, and only get `ENODEV` from it.
+
+use core::sync::atomic::{
+    AtomicU64,
+    Ordering, //
+};
+
+use kernel::prelude::*;
+use kernel::rbtree::{
+    RBTree,
+    RBTreeNodeReservation, //
+};
+use kernel::sync::{
+    aref::ARef,
+    new_spinlock_irq,
+    Arc,
+    SpinLockIrq, //
+};
+use kernel::time::{
+    delay::fsleep,
+    msecs_to_jiffies,
+    Delta, //
+};
+
+use crate::gpupv;
+use crate::host_error::HostResult;
+use crate::reaper::Cleanup;
+use crate::sync::{
+    Completion,
+    Wait as WaitEnd, //
+};
+use crate::vmbus;
+
+/// How long the host may take for an answer. A paused VM stops this clock with it.
+pub(crate) const REPLY_TIMEOUT_MS: u32 = 60_000;
+
+/// How long a waiter sleeps before it looks whether the channel is still there.
+const WAIT_SLICE_MS: u32 = 500;
+
+/// How long a full ring is retried, in steps of [`RING_RETRY_US`].
+const RING_TIMEOUT_US: i64 = 10_000_000;
+
+/// Pause between two attempts to send into a full ring.
+const RING_RETRY_US: i64 = 1_000;
+
+/// Rings and packets as the protocol wants them (1.2).
+const RING: vmbus::RingConfig = vmbus::RingConfig {
+    // CAST: small constants.
+    send: gpupv::RING_SIZE as u32,
+    receive: gpupv::RING_SIZE as u32,
+    max_packet: gpupv::MAX_MESSAGE as u32,
+};
+
+/// What may end the wait for an answer early.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// A fatal signal to the caller.
+    Killable,
+    /// Nothing: somebody has to learn that the host let go of an object.
+    ToTheEnd,
+}
+
+/// How far a call got.
+enum Outcome {
+    /// No answer yet.
+    Pending,
+    /// Answered; the bytes are in [`CallState::reply`].
+    Answered,
+    /// The channel went away.
+    Lost,
+}
+
+struct CallState {
+    outcome: Outcome,
+    /// Room for the answer while pending, the answer then.
+    reply: KVec<u8>,
+    /// Set when the caller gave up.
+    cleanup: Option<Cleanup>,
+}
+
+/// One request that has been, or is about to be, sent.
+#[pin_data]
+struct Call {
+    #[pin]
+    state: SpinLockIrq<CallState>,
+    #[pin]
+    done: Completion,
+}
+
+impl Call {
+    fn new(room: KVec<u8>) -> impl PinInit<Self> {
+        pin_init!(Self {
+            state <- new_spinlock_irq!(CallState {
+                outcome: Outcome::Pending,
+                reply: room,
+                cleanup: None,
+            }),
+            done <- Completion::new(),
+        })
+    }
+
+    /// Takes the answer. Called in softirq.
+    fn answer(&self, payload: &[u8]) {
+        let cleanup = {
+            let mut state = self.state.lock();
+            let len = payload.len().min(state.reply.capacity());
+            state.reply.clear();
+            // The room was made by the caller; what does not fit was not asked for.
+            for byte in payload.get(..len).unwrap_or_default() {
+                // `push_within_capacity` cannot fail below the capacity.
+                let _ = state.reply.push_within_capacity(*byte);
+            }
+            state.outcome = Outcome::Answered;
+            state.cleanup.take()
+        };
+        self.done.complete_all();
+        if let Some(cleanup) = cleanup {
+            cleanup.answered(payload);
+        }
+    }
+
+    /// Ends the call without an answer.
+    fn lose(&self) {
+        let cleanup = {
+            let mut state = self.state.lock();
+            state.outcome = Outcome::Lost;
+            state.cleanup.take()
+        };
+        self.done.complete_all();
+        // The host object, if there ever was one, went with the channel.
+        drop(cleanup);
+    }
+
+    /// Ends the caller's interest, unless the call has just ended by itself.
+    fn abandon(&self, cleanup: &mut Option<Cleanup>) -> Option<HostResult<KVec<u8>>> {
+        let mut state = self.state.lock();
+        match state.outcome {
+            Outcome::Pending => {
+                state.cleanup = cleanup.take();
+                None
+            }
+            Outcome::Answered => Some(Ok(core::mem::take(&mut state.reply))),
+            Outcome::Lost => Some(Err(ENODEV.into())),
+        }
+    }
+
+    /// The end of a call whose completion was signalled.
+    fn finish(&self) -> HostResult<KVec<u8>> {
+        let mut state = self.state.lock();
+        match state.outcome {
+            Outcome::Answered => Ok(core::mem::take(&mut state.reply)),
+            Outcome::Pending | Outcome::Lost => Err(ENODEV.into()),
+        }
+    }
+}
+
+/// The calls in flight.
+struct Calls {
+    /// By transaction id.
+    pending: RBTree<u64, Arc<Call>>,
+    /// No further call is taken.
+    closed: bool,
+}
+
+/// What a host-to-guest message is given to.
+pub(crate) trait Listener: Send + Sync {
+    /// Takes the payload of an in-band packet. Called in softirq: no sleeping.
+    fn message(&self, payload: &[u8]);
+}
+
+/// What the channel callback needs: the calls in flight, and who takes host-to-guest messages.
+#[pin_data]
+pub(crate) struct Dispatch {
+    #[pin]
+    calls: SpinLockIrq<Calls>,
+    listener: Option<Arc<dyn Listener>>,
+}
+
+impl Dispatch {
+    fn new(listener: Option<Arc<dyn Listener>>) -> impl PinInit<Self> {
+        pin_init!(Self {
+            calls <- new_spinlock_irq!(Calls {
+                pending: RBTree::new(),
+                closed: false,
+            }),
+            listener,
+        })
+    }
+
+    fn enter(
+        &self,
+        id: u64,
+        call: Arc<Call>,
+        node: RBTreeNodeReservation<u64, Arc<Call>>,
+    ) -> Result {
+        let mut calls = self.calls.lock();
+        if calls.closed {
+            return Err(ENODEV);
+        }
+        // Ids are never reused, so nothing is replaced.
+        calls.pending.insert(node.into_node(id, call));
+        Ok(())
+    }
+
+    fn remove(&self, id: u64) -> Option<Arc<Call>> {
+        self.calls.lock().pending.remove(&id)
+    }
+
+    /// Ends every call and takes no more.
+    fn close(&self) {
+        let pending = {
+            let mut calls = self.calls.lock();
+            calls.closed = true;
+            core::mem::replace(&mut calls.pending, RBTree::new())
+        };
+        for call in pending.values() {
+            call.lose();
+        }
+    }
+}
+
+impl vmbus::ChannelCallback for Dispatch {
+    fn packet(&self, packet: vmbus::Packet<'_>) {
+        match packet.kind {
+            vmbus::PacketKind::Completion => {
+                // Without a call it is a duplicate or was never asked for: dropped.
+                if let Some(call) = self.remove(packet.trans_id) {
+                    call.answer(packet.payload);
+                }
+            }
+            vmbus::PacketKind::InBand => {
+                if let Some(listener) = &self.listener {
+                    listener.message(packet.payload);
+                }
+            }
+            vmbus::PacketKind::Other(_) => {}
+        }
+    }
+}
+
+/// A channel to the host and the calls in flight on it.
+pub(crate) struct Link {
+    device: ARef<vmbus::Device>,
+    channel: Pin<KBox<vmbus::Channel<Dispatch>>>,
+    dispatch: Arc<Dispatch>,
+    next_id: AtomicU64,
+}
+
+impl Link {
+    /// Opens the channel of `device`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`vmbus::Channel::open`], and `ENOMEM`.
+    pub(crate) fn open(
+        device: &vmbus::Device<kernel::device::Bound>,
+        listener: Option<Arc<dyn Listener>>,
+    ) -> Result<Arc<Self>> {
+        let dispatch = Arc::pin_init(Dispatch::new(listener), GFP_KERNEL)?;
+        let channel = KBox::pin_init(
+            vmbus::Channel::open(device, RING, dispatch.clone()),
+            GFP_KERNEL,
+        )?;
+        Ok(Arc::new(
+            Self {
+                device: device.into(),
+                channel,
+                dispatch,
+                next_id: AtomicU64::new(1),
+            },
+            GFP_KERNEL,
+        )?)
+    }
+
+    /// The device whose channel it is.
+    pub(crate) fn device(&self) -> &vmbus::Device {
+        &self.device
+    }
+
+    /// Wakes everybody who waits on this channel; later calls fail with `ENODEV`.
+    ///
+    /// The channel itself stays open until [`Link::close`], so this may be called where closing
+    /// must not wait yet.
+    pub(crate) fn fail(&self) {
+        self.dispatch.close();
+    }
+
+    /// Closes the channel. After this its callback does not run any more and the host cannot reach
+    /// memory that was shared through it. Sleeps.
+    pub(crate) fn close(&self) {
+        self.fail();
+        self.channel.close();
+    }
+
+    /// Whether calls are still taken.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.dispatch.calls.lock().closed
+    }
+
+    fn send_once(&self, message: &[u8], id: u64) -> Result {
+        // Id 0 says that no answer is wanted.
+        self.channel.send(message, id, id != 0)
+    }
+
+    /// Sends, waiting a bounded time for room in the ring.
+    fn send(&self, message: &[u8], id: u64, wait: Wait) -> Result {
+        let mut waited_us = 0;
+        loop {
+            match self.send_once(message, id) {
+                Err(EAGAIN) => {}
+                other => return other,
+            }
+            if wait == Wait::Killable && kernel::current!().signal_pending() {
+                return Err(EINTR);
+            }
+            if waited_us >= RING_TIMEOUT_US || !self.is_open() {
+                return Err(EAGAIN);
+            }
+            fsleep(Delta::from_micros(RING_RETRY_US));
+            waited_us += RING_RETRY_US;
+        }
+    }
+
+    /// Sends a message that wants no answer.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` without a channel, `EAGAIN` if the ring stayed full, `EINTR` on a signal.
+    pub(crate) fn post(&self, message: &[u8]) -> Result {
+        if !self.is_open() {
+            return Err(ENODEV);
+        }
+        self.send(message, 0, Wait::Killable)
+    }
+
+    /// Sends a message and waits for the answer, of which up to `room` bytes are kept.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` without a channel, `EAGAIN` if the ring stayed full, `EINTR` if killed and
+    /// `ETIMEDOUT` if the host does not answer: then `cleanup` is taken for the late answer.
+    pub(crate) fn call(
+        &self,
+        message: &[u8],
+        room: usize,
+        wait: Wait,
+        cleanup: &mut Option<Cleanup>,
+    ) -> HostResult<KVec<u8>> {
+        let reply = KVec::with_capacity(room, GFP_KERNEL)?;
+        let call = Arc::pin_init(Call::new(reply), GFP_KERNEL)?;
+        let node = RBTreeNodeReservation::new(GFP_KERNEL)?;
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        self.dispatch.enter(id, call.clone(), node)?;
+
+        if let Err(error) = self.send(message, id, wait) {
+            self.dispatch.remove(id);
+            return Err(error.into());
+        }
+        let error = match self.wait(&call, wait) {
+            Ok(()) => return call.finish(),
+            Err(error) => error,
+        };
+        // The answer may have come just now; then it counts.
+        call.abandon(cleanup).unwrap_or(Err(error.into()))
+    }
+
+    /// Waits for the end of a call, in slices: a channel that the host takes back while its driver
+    /// is still being probed is not closed by anybody before the probe ends.
+    fn wait(&self, call: &Call, wait: Wait) -> Result {
+        let slice = msecs_to_jiffies(WAIT_SLICE_MS);
+        for _ in 0..REPLY_TIMEOUT_MS / WAIT_SLICE_MS {
+            let end = match wait {
+                Wait::Killable => call.done.wait_killable_timeout(slice),
+                Wait::ToTheEnd => call.done.wait_timeout(slice),
+            };
+            match end {
+                WaitEnd::Done => return Ok(()),
+                WaitEnd::Signal => return Err(EINTR),
+                WaitEnd::TimedOut if self.device.rescinded() => return Err(ENODEV),
+                WaitEnd::TimedOut => {}
+            }
+        }
+        Err(ETIMEDOUT)
+    }
+}

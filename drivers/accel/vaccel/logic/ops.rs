@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Operation lists of submissions: the records of include/uapi/drm/vaccel_accel.h, read strictly.
+//!
+//! The caller has copied the records out of memory that user space can write to; what is read here
+//! does not change any more. A record may be shorter or longer than this code knows
+//! (`op_stride`): missing bytes count as zeros, and unknown bytes must be zeros.
+
+use zerocopy_derive::{
+    FromBytes,
+    Immutable,
+    KnownLayout, //
+};
+
+/// Bytes of a record that this code knows: `sizeof(struct drm_vaccel_op_*)`.
+pub const RECORD: usize = 64;
+
+/// Smallest `op_stride`.
+pub const STRIDE_MIN: usize = 16;
+
+/// Largest `op_stride`.
+pub const STRIDE_MAX: usize = 256;
+
+/// `VACCEL_OP_*`.
+pub mod opcode {
+    /// Run a command buffer.
+    pub const EXEC: u32 = 1;
+    /// Wait for a fence.
+    pub const FENCE_WAIT: u32 = 2;
+    /// Signal a fence.
+    pub const FENCE_SIGNAL: u32 = 3;
+    /// First of the operations that the interface has and the driver has not yet.
+    pub const FIRST_PLANNED: u32 = 4;
+    /// Last of them.
+    pub const LAST_PLANNED: u32 = 8;
+}
+
+/// One operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Run the `size` bytes of commands at `gpu_va`.
+    Exec {
+        /// GPU address.
+        gpu_va: u64,
+        /// Bytes.
+        size: u32,
+        /// Where the opaque driver data lies in the argument object.
+        priv_offset: u64,
+        /// Its bytes; may be 0.
+        priv_size: u32,
+    },
+    /// Wait until `fence` has reached `value`.
+    FenceWait {
+        /// Handle.
+        fence: u32,
+        /// Value.
+        value: u64,
+    },
+    /// Set `fence` to `value`.
+    FenceSignal {
+        /// Handle.
+        fence: u32,
+        /// Value.
+        value: u64,
+    },
+}
+
+/// Why a list is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpError {
+    /// `EINVAL`: unknown opcode or flag, reserved bytes that are not zero, empty command buffer,
+    /// impossible stride, or records missing.
+    Invalid,
+    /// `E2BIG`: bytes that this code does not know are not zero.
+    TooNew,
+    /// `EOPNOTSUPP`: an operation that the driver does not do yet.
+    Unsupported,
+}
+
+#[derive(FromBytes, KnownLayout, Immutable)]
+#[repr(C)]
+struct ExecRecord {
+    opcode: u32,
+    flags: u32,
+    gpu_va: u64,
+    size: u32,
+    priv_size: u32,
+    priv_offset: u64,
+    reserved: [u64; 4],
+}
+
+#[derive(FromBytes, KnownLayout, Immutable)]
+#[repr(C)]
+struct FenceRecord {
+    opcode: u32,
+    flags: u32,
+    fence: u32,
+    pad: u32,
+    value: u64,
+    reserved: [u64; 5],
+}
+
+const _: () = assert!(size_of::<ExecRecord>() == RECORD);
+const _: () = assert!(size_of::<FenceRecord>() == RECORD);
+
+/// A list of records whose extent was checked.
+#[derive(Clone, Copy, Debug)]
+pub struct OpList<'a> {
+    records: &'a [u8],
+    stride: usize,
+}
+
+impl<'a> OpList<'a> {
+    /// A list of `count` records of `stride` bytes at the start of `records`.
+    ///
+    /// # Errors
+    ///
+    /// [`OpError::Invalid`] for an impossible stride, no records, or too few bytes.
+    pub fn new(records: &'a [u8], stride: usize, count: usize) -> Result<Self, OpError> {
+        if !(STRIDE_MIN..=STRIDE_MAX).contains(&stride) || stride % 8 != 0 || count == 0 {
+            return Err(OpError::Invalid);
+        }
+        let len = stride.checked_mul(count).ok_or(OpError::Invalid)?;
+        let records = records.get(..len).ok_or(OpError::Invalid)?;
+        Ok(Self { records, stride })
+    }
+
+    /// The operations in order.
+    pub fn iter(&self) -> impl Iterator<Item = Result<Op, OpError>> + 'a {
+        self.records.chunks_exact(self.stride).map(parse)
+    }
+}
+
+/// Reads one record of any stride.
+fn parse(record: &[u8]) -> Result<Op, OpError> {
+    let known = record.len().min(RECORD);
+    let (head, rest) = record.split_at_checked(known).ok_or(OpError::Invalid)?;
+    if rest.iter().any(|byte| *byte != 0) {
+        return Err(OpError::TooNew);
+    }
+    let mut whole = [0; RECORD];
+    for (to, from) in whole.iter_mut().zip(head) {
+        *to = *from;
+    }
+    let opcode = u32::from_le_bytes([whole[0], whole[1], whole[2], whole[3]]);
+    match opcode {
+        opcode::EXEC => exec(&whole),
+        opcode::FENCE_WAIT => {
+            fence(&whole).map(|(fence, value)| Op::FenceWait { fence, value })
+        }
+        opcode::FENCE_SIGNAL => {
+            fence(&whole).map(|(fence, value)| Op::FenceSignal { fence, value })
+        }
+        opcode::FIRST_PLANNED..=opcode::LAST_PLANNED => Err(OpError::Unsupported),
+        _ => Err(OpError::Invalid),
+    }
+}
+
+fn exec(record: &[u8; RECORD]) -> Result<Op, OpError> {
+    let record: ExecRecord = zerocopy::transmute!(*record);
+    if record.flags != 0 || record.reserved != [0; 4] || record.size == 0 {
+        return Err(OpError::Invalid);
+    }
+    if record.priv_size == 0 && record.priv_offset != 0 {
+        return Err(OpError::Invalid);
+    }
+    Ok(Op::Exec {
+        gpu_va: record.gpu_va,
+        size: record.size,
+        priv_offset: record.priv_offset,
+        priv_size: record.priv_size,
+    })
+}
+
+fn fence(record: &[u8; RECORD]) -> Result<(u32, u64), OpError> {
+    let record: FenceRecord = zerocopy::transmute!(*record);
+    if record.flags != 0 || record.pad != 0 || record.reserved != [0; 5] {
+        return Err(OpError::Invalid);
+    }
+    Ok((record.fence, record.value))
+}

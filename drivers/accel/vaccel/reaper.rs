@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The reaper of one host process: works off its [`Release`] nodes, in order, in the background.
+//!
+//! Queueing a node needs no memory and no sleeping, so objects can be dropped anywhere: in an
+//! ioctl, at the end of a killed task, in the channel callback that brings a late answer. The
+//! reaper then talks to the host at its own pace; closing a file never waits for the host.
+//!
+//! A node leaves the reaper when the host has acknowledged, or cannot be reached any more (the
+//! channel is closed, and with it every way for the host to touch shared memory). If the host is
+//! there but does not answer, the memory of the node is leaked rather than freed under its hands.
+//!
+//! # Locks
+//!
+//! `Reaper::queue` is taken in softirq and nests in nothing.
+
+use core::sync::atomic::{
+    AtomicU32,
+    Ordering, //
+};
+
+use kernel::prelude::*;
+use kernel::sync::{
+    new_spinlock_irq,
+    Arc,
+    SpinLockIrq, //
+};
+use kernel::time::{
+    delay::fsleep,
+    Delta, //
+};
+use kernel::workqueue::{
+    impl_has_work,
+    new_work,
+    Work,
+    WorkItem, //
+};
+
+use crate::bo::Backing;
+use crate::gpupv::Handle;
+use crate::host_error::HostResult;
+use crate::release::{
+    Creates,
+    Release,
+    What, //
+};
+use crate::transport::{
+    Transport,
+    Wait, //
+};
+use crate::workqueue::OwnedQueue;
+
+/// Pause before a message is tried again for which there was no memory.
+const RETRY_US: i64 = 10_000;
+
+/// Nodes waiting, newest first.
+struct Queue {
+    newest: Option<KBox<Release>>,
+}
+
+impl Queue {
+    fn push(&mut self, mut node: KBox<Release>) {
+        node.next = self.newest.take();
+        self.newest = Some(node);
+    }
+
+    /// Takes all nodes, oldest first.
+    fn take(&mut self) -> Option<KBox<Release>> {
+        let mut newest = self.newest.take();
+        let mut oldest = None;
+        while let Some(mut node) = newest {
+            newest = node.next.take();
+            node.next = oldest;
+            oldest = Some(node);
+        }
+        oldest
+    }
+}
+
+/// Gives back the objects of one host process.
+#[pin_data]
+pub(crate) struct Reaper {
+    transport: Arc<Transport>,
+    workers: Arc<OwnedQueue>,
+    /// The host process the objects belong to, 0 until it exists.
+    process: AtomicU32,
+    #[pin]
+    queue: SpinLockIrq<Queue>,
+    #[pin]
+    work: Work<Self>,
+}
+
+impl_has_work! {
+    impl HasWork<Self> for Reaper { self.work }
+}
+
+impl Reaper {
+    /// A reaper for the objects of a process that is about to be made.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new(
+        transport: Arc<Transport>,
+        workers: Arc<OwnedQueue>,
+    ) -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                transport,
+                workers,
+                process: AtomicU32::new(0),
+                queue <- new_spinlock_irq!(Queue { newest: None }),
+                work <- new_work!("vaccel::Reaper::work"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Says which host process it is.
+    pub(crate) fn set_process(&self, process: Handle) {
+        self.process.store(process.raw(), Ordering::Release);
+    }
+
+    /// The host process, or none yet.
+    pub(crate) fn process(&self) -> Handle {
+        Handle::from_raw(self.process.load(Ordering::Acquire))
+    }
+
+    /// Queues a node.
+    pub(crate) fn push(self: &Arc<Self>, node: KBox<Release>) {
+        self.queue.lock().push(node);
+        // If the work is queued already it will see the node.
+        let _ = self.workers.enqueue(self.clone());
+    }
+
+    fn give_back(&self, node: KBox<Release>) {
+        loop {
+            match node.what.send(&self.transport, self.process(), Wait::ToTheEnd) {
+                Ok(()) => return,
+                Err(error) if error.errno == ENOMEM || error.errno == EAGAIN => {
+                    fsleep(Delta::from_micros(RETRY_US));
+                }
+                Err(error) if error.errno == ETIMEDOUT => {
+                    kernel::pr_warn_once!("host does not acknowledge; memory shared with it is leaked\n");
+                    core::mem::forget(node);
+                    return;
+                }
+                // The channel is gone.
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+impl WorkItem for Reaper {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        loop {
+            let mut next = this.queue.lock().take();
+            if next.is_none() {
+                return;
+            }
+            while let Some(mut node) = next {
+                next = node.next.take();
+                this.give_back(node);
+            }
+        }
+    }
+}
+
+/// What a call without a caller does with a late answer.
+pub(crate) struct Cleanup {
+    reaper: Arc<Reaper>,
+    node: KBox<Release>,
+    made: fn(&mut What, &[u8]) -> bool,
+}
+
+impl Cleanup {
+    /// Prepares to give back what `C` makes.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new<C: Creates>(reaper: &Arc<Reaper>, what: What) -> Result<Self> {
+        Ok(Self {
+            reaper: reaper.clone(),
+            node: Release::new(what)?,
+            made: C::made,
+        })
+    }
+
+    /// Hands what the late answer brought, if anything, to the reaper. May run in softirq.
+    pub(crate) fn answered(mut self, payload: &[u8]) {
+        if (self.made)(&mut self.node.what, payload) {
+            self.reaper.push(self.node);
+        }
+    }
+
+    /// Takes charge of what the answer brought.
+    pub(crate) fn into_owned(mut self, payload: &[u8]) -> Option<Owned> {
+        (self.made)(&mut self.node.what, payload).then(|| Owned {
+            reaper: self.reaper,
+            node: Some(self.node),
+        })
+    }
+}
+
+/// A host object that is given back when this is dropped.
+pub(crate) struct Owned {
+    reaper: Arc<Reaper>,
+    node: Option<KBox<Release>>,
+}
+
+impl Owned {
+    /// What will be given back.
+    fn what(&self) -> Option<&What> {
+        self.node.as_ref().map(|node| &node.what)
+    }
+
+    /// The host's handle of the object.
+    pub(crate) fn handle(&self) -> Handle {
+        self.what().map_or(Handle::NONE, What::handle)
+    }
+
+    /// Gives the object back and waits for it.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` if killed meanwhile, and those of the channel; the reaper then does the rest.
+    pub(crate) fn give_back(mut self) -> HostResult {
+        let Some(node) = self.node.take() else {
+            return Ok(());
+        };
+        let reaper = &self.reaper;
+        node.what
+            .send(&reaper.transport, reaper.process(), Wait::Killable)
+            .inspect_err(|_| reaper.push(node))
+    }
+
+    /// Ties guest memory to the object: it is freed when the host has let go of both.
+    pub(crate) fn attach(&mut self, memory: Backing) {
+        if let Some(node) = &mut self.node {
+            node.memory = Some(memory);
+        }
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        if let Some(node) = self.node.take() {
+            self.reaper.push(node);
+        }
+    }
+}
