@@ -2,7 +2,7 @@
 //! Both ends of a channel talk through real ring bytes.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{mpsc, Arc};
+use std::sync::{mpsc, Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -191,6 +191,88 @@ fn order_is_kept() {
         let _ = host.poll(1, |_| {}).unwrap();
     }
     assert_eq!(seen, [0, 1, 2, 3, 4]);
+}
+
+type Hook = Mutex<Option<Box<dyn FnOnce() + Send>>>;
+
+/// Memory that does something once, just before a certain word is stored.
+struct Before {
+    memory: Arc<dyn GuestMemory>,
+    gpa: u64,
+    hook: Arc<Hook>,
+}
+
+impl GuestMemory for Before {
+    fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), MemoryError> {
+        self.memory.read(gpa, buf)
+    }
+
+    fn write(&self, gpa: u64, data: &[u8]) -> Result<(), MemoryError> {
+        self.memory.write(gpa, data)
+    }
+
+    fn load_u32(&self, gpa: u64) -> Result<u32, MemoryError> {
+        self.memory.load_u32(gpa)
+    }
+
+    fn store_u32(&self, gpa: u64, value: u32) -> Result<(), MemoryError> {
+        let hook = self.hook.lock().unwrap().take_if(|_| gpa == self.gpa);
+        if let Some(hook) = hook {
+            hook();
+        }
+        self.memory.store_u32(gpa, value)
+    }
+
+    fn set_bit_u32(&self, gpa: u64, bit: u32) -> Result<bool, MemoryError> {
+        self.memory.set_bit_u32(gpa, bit)
+    }
+}
+
+/// A guest that makes space after the host found none and before the host asks for it does not
+/// signal; the host must find the space by itself, both when it sends and when it goes through its
+/// queue.
+#[test]
+fn space_made_in_between_is_found() {
+    let shared = GuestRanges::from_ranges([GuestRange {
+        gpa: 0,
+        len: 4 * PAGE,
+    }])
+    .unwrap();
+    let memory: Arc<dyn GuestMemory> = Arc::new(FlatMemory::new(0, 0x4000));
+    let guest = Arc::new(GuestEnd::new(Arc::clone(&memory), &shared, 2));
+    let hook = Arc::new(Hook::default());
+    let before = Before {
+        memory,
+        gpa: 2 * PAGE + 12,
+        hook: Arc::clone(&hook),
+    };
+    let mut host = ChannelRings::new(Arc::new(before), &shared, 2).unwrap();
+    let arm = || {
+        let guest = Arc::clone(&guest);
+        *hook.lock().unwrap() = Some(Box::new(move || {
+            let (_, signal) = guest.receive(usize::MAX);
+            assert!(!signal, "the guest has no reason to signal");
+        }));
+    };
+
+    arm();
+    for id in 0..4 {
+        let _ = host.send_inband(id, &[0; 1000]).unwrap();
+    }
+    assert!(hook.lock().unwrap().is_none(), "the ring was full");
+    assert_eq!(host.queued(), 0);
+    guest.receive(usize::MAX);
+
+    for payload in [1000, 1000, 1000, 1000, 2476] {
+        let _ = host.send_inband(9, &vec![0; payload]).unwrap();
+    }
+    assert_eq!(host.snapshot().queued_packets, 2);
+    assert!(guest.receive(2).1, "the first of the queue fits now");
+    arm();
+    let polled = host.poll(1, |_| {}).unwrap();
+    assert!(hook.lock().unwrap().is_none(), "the second did not");
+    assert_eq!(polled.state, PollState::Idle);
+    assert_eq!(host.queued(), 0);
 }
 
 /// What waits for a guest that never reads is bounded, and a packet that can never fit is refused at
