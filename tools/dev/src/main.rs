@@ -1,4 +1,164 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Placeholder replaced by its owner.
+//! Behind `make`: runs the steps of a test, a check or the demo, judges them
+//! and writes the report.
+//!
+//! The shell scripts beside this crate make things (build root, kernels,
+//! module, images); this program runs them in order, with time limits and
+//! visible progress, reads their verdicts and never takes a missing one for a
+//! success. `make` builds it in the build root and calls it by
+//! tools/dev/run.sh.
 
-fn main() {}
+mod demo;
+mod libtest;
+mod lint;
+mod process;
+mod report;
+mod runner;
+mod splat;
+mod steps;
+mod tap;
+mod vm;
+
+use std::env;
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+
+use report::{write_json, Report};
+use runner::Runner;
+use steps::Kernel;
+
+#[derive(Debug, Parser)]
+#[command(about = "Runs vaccel's tests and demo; `make` is the usual way in")]
+struct Arguments {
+    /// The repository.
+    #[arg(long)]
+    repo: PathBuf,
+    /// The cache folder.
+    #[arg(long)]
+    cache: PathBuf,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+enum What {
+    /// Everything that is tested; writes out/test.json.
+    Test,
+    /// The fast subset for daily work; writes out/check.json.
+    Check,
+    /// The main jobs on the packaged kernel; writes out/demo.json.
+    Demo,
+    /// The repository's own rules only.
+    Lint,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("vaccel-dev: {error}");
+            for cause in error.chain().skip(1) {
+                eprintln!("  caused by: {cause}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<bool> {
+    let repo = fs::canonicalize(&arguments.repo)
+        .with_context(|| format!("{}: no such folder", arguments.repo.display()))?;
+    env::set_current_dir(&repo)?;
+    let t0 = env::var("VACCEL_T0")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    let mut run = Runner::new(repo, arguments.cache.clone(), t0)?;
+    match arguments.what {
+        What::Test => {
+            steps::form(&mut run);
+            steps::unit_tests(&mut run);
+            steps::module(&mut run);
+            steps::module_clippy(&mut run);
+            steps::user_space(&mut run);
+            steps::machine(&mut run, Kernel::Packaged, "test", 10, None);
+            steps::machine(&mut run, Kernel::Packaged, "break", 5, Some("broken"));
+            steps::debug_kernel(&mut run);
+            steps::machine(&mut run, Kernel::Debug, "test", 20, None);
+            finish("test", run)
+        }
+        What::Check => {
+            steps::quick_form(&mut run);
+            steps::unit_tests(&mut run);
+            steps::module(&mut run);
+            steps::user_space(&mut run);
+            steps::machine(&mut run, Kernel::Packaged, "check", 5, None);
+            finish("check", run)
+        }
+        What::Lint => {
+            steps::quick_form(&mut run);
+            finish("lint", run)
+        }
+        What::Demo => demo(run),
+    }
+}
+
+/// Writes the report and the closing line.
+fn finish(kind: &str, run: Runner) -> anyhow::Result<bool> {
+    let path = run.repo.join(format!("out/{kind}.json"));
+    let seconds = run.elapsed().as_secs_f64().round();
+    let report = Report::new(kind, seconds, run.into_steps());
+    write_json(&path, &report)?;
+    println!("out/{kind}.json written");
+    println!("{}", report.totals.line());
+    Ok(report.totals.ok())
+}
+
+fn demo(mut run: Runner) -> anyhow::Result<bool> {
+    steps::module(&mut run);
+    steps::user_space(&mut run);
+    let documents = steps::machine(&mut run, Kernel::Packaged, "demo", 5, None);
+    let name = "vm-packaged-demo";
+    let console = fs::read(run.log(name)).unwrap_or_default();
+    let console = String::from_utf8_lossy(&console).into_owned();
+    let path = run.repo.join("out/demo.json");
+    let kernel = fs::read_to_string(run.cache.join("kernel-7.3/RELEASE")).unwrap_or_default();
+    let passed = run.passed(name);
+    let seconds = run.elapsed().as_secs_f64().round();
+    let document = |name: &str| documents.iter().find(|(n, _)| n == name).map(|(_, d)| d);
+    let jobs = document("smoke").map(demo::jobs).unwrap_or_default();
+    let report = demo::Demo {
+        schema: 1,
+        ok: passed && !jobs.is_empty() && jobs.iter().all(|job| job.verified),
+        host: host_line(&console),
+        kernel: format!("Linux {}, untouched package", kernel.trim()),
+        accelerator: demo::accelerator(document("list")),
+        jobs,
+        seconds,
+        problems: Report::new("demo", seconds, run.into_steps())
+            .steps
+            .into_iter()
+            .filter_map(|step| Some(format!("{}: {}", step.name, step.detail?)))
+            .collect(),
+        smoke: documents
+            .into_iter()
+            .map(|(_, document)| document)
+            .collect(),
+    };
+    write_json(&path, &report)?;
+    println!("\n{}", report.table().trim_end());
+    Ok(report.ok)
+}
+
+/// The host says on one line how it runs the machine.
+fn host_line(console: &str) -> String {
+    console
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("vaccel-host: "))
+        .unwrap_or("vaccel-host")
+        .to_owned()
+}

@@ -1,0 +1,18 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# boot.sh PLAN [HOST-ARGUMENT...]: builds and starts one machine on the
+# packaged kernel (WHICH=debug: on the debug kernel) with its console here.
+
+. "$(dirname "$0")/lib.sh"
+
+plan=${1:-demo}
+shift || true
+binaries=$("$REPO/tools/dev/user.sh" vaccel-host vaccel-smoke vaccel-selftests guest-init)
+VACCEL_OUTER_DIR=$("$REPO/tools/dev/image.sh" outer)
+export VACCEL_OUTER_DIR
+mapfile -t parts < <("$REPO/tools/dev/image.sh" "${WHICH:-packaged}" "$plan")
+[ ${#parts[@]} = 2 ] || die "no image"
+exec "$binaries/vaccel-host" run --kernel "${parts[0]}" --initrd "${parts[1]}" \
+    --cmdline "console=ttyS0 loglevel=7 panic=-1" --smp 2 --memory 1G --vgpu 1 \
+    --results "$OUT/boot.jsonl" "$@"

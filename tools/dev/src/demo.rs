@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The table that ends `make demo`, made from what the smoke test printed.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::report::Status;
+
+/// One job of the demo.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Job {
+    /// What ran.
+    pub name: String,
+    /// Whether every output was compared and right.
+    pub verified: bool,
+    /// How it ended.
+    pub status: Status,
+    /// How fast, with its unit; measured in this run.
+    pub speed: Option<String>,
+    /// More about it: accuracy, sizes, or why it failed.
+    pub note: Option<String>,
+}
+
+/// What `out/demo.json` holds.
+#[derive(Clone, Debug, Serialize)]
+pub struct Demo {
+    /// Version of this format.
+    pub schema: u32,
+    /// Whether everything ran and was verified.
+    pub ok: bool,
+    /// How the machine was run, in the host's own words.
+    pub host: String,
+    /// Guest kernel.
+    pub kernel: String,
+    /// The accelerator, as the guest saw it.
+    pub accelerator: String,
+    /// The jobs in their order.
+    pub jobs: Vec<Job>,
+    /// Wall time of the whole demo.
+    pub seconds: f64,
+    /// What went wrong.
+    pub problems: Vec<String>,
+    /// The smoke test's own report.
+    pub smoke: Vec<Value>,
+}
+
+/// The jobs in a smoke test's report: its `tests`, each with `name`, `status`
+/// and, where they were measured, `metrics`.
+pub fn jobs(report: &Value) -> Vec<Job> {
+    let tests = report.get("tests").and_then(Value::as_array);
+    tests.into_iter().flatten().map(job).collect()
+}
+
+/// The first device of `vaccel-smoke list`, in a few words.
+pub fn accelerator(list: Option<&Value>) -> String {
+    let device = list
+        .and_then(|list| list.get("devices"))
+        .and_then(|devices| devices.get(0));
+    let words: Vec<String> = ["name", "node", "luid"]
+        .iter()
+        .filter_map(|key| device?.get(key).map(shown))
+        .collect();
+    if words.is_empty() {
+        "none seen".into()
+    } else {
+        words.join(", ")
+    }
+}
+
+fn job(test: &Value) -> Job {
+    let text = |key: &str| test.get(key).and_then(Value::as_str).map(str::to_owned);
+    let status = match text("status").as_deref() {
+        Some("pass" | "ok" | "passed") => Status::Pass,
+        Some("skip" | "skipped") => Status::Skip,
+        _ => Status::Fail,
+    };
+    let metrics: Vec<String> = test
+        .get("metrics")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+        .filter(|(_, value)| value.is_number() || value.is_string())
+        .map(|(key, value)| format!("{key} {}", shown(value)))
+        .collect();
+    Job {
+        name: text("name").unwrap_or_else(|| "?".into()),
+        verified: status == Status::Pass,
+        status,
+        speed: (!metrics.is_empty()).then(|| metrics.join(", ")),
+        note: text("detail").or_else(|| text("message")),
+    }
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Number(number) => match number.as_f64() {
+            Some(float) if number.is_f64() && float.abs() < 1e6 => format!("{float:.3}"),
+            Some(float) if number.is_f64() => format!("{float:.0}"),
+            _ => number.to_string(),
+        },
+        other => other.as_str().unwrap_or_default().to_owned(),
+    }
+}
+
+impl Demo {
+    /// The table, ready to print.
+    pub fn table(&self) -> String {
+        let mut text = String::new();
+        let mut line = |words: String| {
+            text.push_str(words.trim_end());
+            text.push('\n');
+        };
+        line(format!("host         {}", self.host));
+        line(format!("guest        {}", self.kernel));
+        line(format!("accelerator  {}", self.accelerator));
+        line(String::new());
+        let width = self.jobs.iter().map(|job| job.name.len()).max();
+        let width = width.unwrap_or_default().max(4);
+        line(format!("{:<width$}  verified  measured", "job"));
+        for job in &self.jobs {
+            let verified = match job.status {
+                Status::Pass => "yes",
+                Status::Fail => "NO",
+                Status::Skip => "skipped",
+            };
+            let rest = [&job.speed, &job.note];
+            let rest: Vec<&str> = rest.iter().filter_map(|text| text.as_deref()).collect();
+            line(format!(
+                "{:<width$}  {verified:<8}  {}",
+                job.name,
+                rest.join("; ")
+            ));
+        }
+        for problem in &self.problems {
+            line(format!("problem: {problem}"));
+        }
+        line(String::new());
+        let verified = self.jobs.iter().filter(|job| job.verified).count();
+        line(format!(
+            "{verified} of {} jobs verified in {:.0} s: {}",
+            self.jobs.len(),
+            self.seconds,
+            if self.ok { "ok" } else { "FAILED" }
+        ));
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A failed job is shown as not verified, whatever it measured.
+    #[test]
+    fn failed_job_is_not_verified() {
+        let report = serde_json::json!({"tests": [
+            {"name": "fill", "status": "pass", "metrics": {"GB/s": 1.5}},
+            {"name": "digits", "status": "fail", "metrics": {"images/s": 100}, "detail": "row 3"},
+            {"name": "odd"},
+        ]});
+        let jobs = jobs(&report);
+        assert_eq!(jobs[0].speed.as_deref(), Some("GB/s 1.500"));
+        assert!(jobs[0].verified && !jobs[1].verified && !jobs[2].verified);
+        let demo = Demo {
+            schema: 1,
+            ok: false,
+            host: "h".into(),
+            kernel: "k".into(),
+            accelerator: "a".into(),
+            jobs,
+            seconds: 1.0,
+            problems: vec![],
+            smoke: vec![],
+        };
+        let table = demo.table();
+        assert!(table.contains("digits  NO"), "{table}");
+        assert!(table.ends_with("1 of 3 jobs verified in 1 s: FAILED\n"));
+    }
+}
