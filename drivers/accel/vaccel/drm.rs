@@ -9,15 +9,15 @@
 //! C headers: [`include/drm/drm_drv.h`](srctree/include/drm/drm_drv.h) and the ones each submodule
 //! names.
 
-pub(crate) mod device;
-pub(crate) mod driver;
-pub(crate) mod file;
-pub(crate) mod gem;
-pub(crate) mod ioctl;
-pub(crate) mod print;
-pub(crate) mod syncobj;
+pub mod device;
+pub mod driver;
+pub mod file;
+pub mod gem;
+pub mod ioctl;
+pub mod print;
+pub mod syncobj;
 
-pub(crate) use self::{
+pub use self::{
     device::{
         Device,
         RegistrationGuard,

@@ -24,7 +24,7 @@ use crate::bindings;
 /// # Invariants
 ///
 /// `addr` is what `memremap()` returned for `size` bytes at `phys`.
-pub(crate) struct MemRemap {
+pub struct MemRemap {
     addr: NonNull<u8>,
     phys: u64,
     size: usize,
@@ -41,7 +41,7 @@ impl MemRemap {
     ///
     /// The range must be I/O space that is the caller's, so that it may be read and shown to user
     /// space.
-    pub(crate) unsafe fn new(phys: u64, size: usize) -> Result<Self> {
+    pub unsafe fn new(phys: u64, size: usize) -> Result<Self> {
         // CAST: `usize` has at most 64 bits.
         if size == 0 || phys.checked_add(size as u64).is_none() {
             return Err(EINVAL);
@@ -59,19 +59,19 @@ impl MemRemap {
     }
 
     /// The physical address of the range.
-    pub(crate) fn phys(&self) -> u64 {
+    pub fn phys(&self) -> u64 {
         self.phys
     }
 
     /// The size of the range in bytes.
-    pub(crate) fn size(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.size
     }
 
     /// Reads a value that somebody else writes.
     ///
     /// Returns [`None`] if `offset` is not a multiple of eight within the range.
-    pub(crate) fn read_u64(&self, offset: usize) -> Option<u64> {
+    pub fn read_u64(&self, offset: usize) -> Option<u64> {
         let end = offset.checked_add(size_of::<u64>())?;
         let ptr = self.addr.as_ptr().wrapping_add(offset).cast::<u64>();
         if end > self.size || !ptr.is_aligned() {

@@ -13,7 +13,7 @@ use kernel::prelude::*;
 /// - [`KernelBuffer::as_ptr`] returns the same page-aligned address of the direct map or of the
 ///   vmalloc range, valid for [`KernelBuffer::size`] bytes, a positive multiple of the page size;
 /// - nobody relies on the content: there are no Rust references to it.
-pub(crate) unsafe trait KernelBuffer: Send {
+pub unsafe trait KernelBuffer: Send {
     /// The start of the buffer.
     fn as_ptr(&self) -> *mut c_void;
 

@@ -38,7 +38,7 @@ fn to_result(ret: c_int) -> Result {
 /// # Errors
 ///
 /// `EIO` or an error code of the bus if the access failed.
-pub(crate) fn config_read_dword(dev: &pci::Device<Bound>, offset: u16) -> Result<u32> {
+pub fn config_read_dword(dev: &pci::Device<Bound>, offset: u16) -> Result<u32> {
     let mut value = 0;
 
     // SAFETY: The device is valid and bound; the C function checks the offset.
@@ -51,7 +51,7 @@ pub(crate) fn config_read_dword(dev: &pci::Device<Bound>, offset: u16) -> Result
 /// # Errors
 ///
 /// `EIO` or an error code of the bus if the access failed.
-pub(crate) fn config_write_dword(dev: &pci::Device<Bound>, offset: u16, value: u32) -> Result {
+pub fn config_write_dword(dev: &pci::Device<Bound>, offset: u16, value: u32) -> Result {
     // SAFETY: The device is valid and bound; the C function checks the offset.
     to_result(unsafe { bindings::pci_write_config_dword(as_raw(dev), offset.into(), value) })
 }

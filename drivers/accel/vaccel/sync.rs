@@ -4,7 +4,7 @@
 
 mod completion;
 
-pub(crate) use completion::{
+pub use completion::{
     Completion,
     Wait, //
 };

@@ -34,7 +34,7 @@ use kernel::{
 
 use crate::bindings;
 
-pub(crate) use self::{
+pub use self::{
     channel::{
         Channel,
         ChannelCallback,
@@ -48,13 +48,13 @@ pub(crate) use self::{
 };
 
 /// Whether this is a confidential VM, whose memory the host does not see unless told to.
-pub(crate) fn is_isolated() -> bool {
+pub fn is_isolated() -> bool {
     // SAFETY: No requirements.
     unsafe { bindings::vaccel_hv_is_isolated() }
 }
 
 /// An adapter for the registration of VMBus drivers.
-pub(crate) struct Adapter<T: Driver>(PhantomData<T>);
+pub struct Adapter<T: Driver>(PhantomData<T>);
 
 // SAFETY:
 // - `bindings::hv_driver` is a C type declared as `repr(C)`.
@@ -151,11 +151,11 @@ impl<T: Driver> Adapter<T> {
 /// Abstraction for `struct hv_vmbus_device_id`: a class of devices.
 #[repr(transparent)]
 #[derive(Clone, Copy)]
-pub(crate) struct DeviceId(bindings::hv_vmbus_device_id);
+pub struct DeviceId(bindings::hv_vmbus_device_id);
 
 impl DeviceId {
     /// Matches the devices of the class `class`.
-    pub(crate) const fn new(class: Guid) -> Self {
+    pub const fn new(class: Guid) -> Self {
         let mut id: bindings::hv_vmbus_device_id = pin_init::zeroed();
         id.guid = class.into_raw();
         Self(id)
@@ -173,7 +173,7 @@ unsafe impl RawDeviceIdIndex for DeviceId {
 }
 
 /// The type of a VMBus driver's id table.
-pub(crate) type IdTable<T> = &'static dyn kernel::device_id::IdTable<DeviceId, T>;
+pub type IdTable<T> = &'static dyn kernel::device_id::IdTable<DeviceId, T>;
 
 /// Creates a VMBus `IdTable` with its alias for modpost.
 macro_rules! vmbus_device_table {
@@ -184,7 +184,7 @@ macro_rules! vmbus_device_table {
 pub(crate) use vmbus_device_table;
 
 /// A VMBus driver.
-pub(crate) trait Driver {
+pub trait Driver {
     /// What the id table says about a class of devices.
     type IdInfo: 'static;
 
@@ -225,7 +225,7 @@ pub(crate) trait Driver {
 /// A valid `struct hv_device` created by the C portion of the kernel, with a channel that lives as
 /// long as the device.
 #[repr(transparent)]
-pub(crate) struct Device<Ctx: device::DeviceContext = device::Normal>(
+pub struct Device<Ctx: device::DeviceContext = device::Normal>(
     Opaque<bindings::hv_device>,
     PhantomData<Ctx>,
 );
@@ -244,26 +244,26 @@ impl<Ctx: device::DeviceContext> Device<Ctx> {
 
 impl Device {
     /// The class of the device.
-    pub(crate) fn class(&self) -> Guid {
+    pub fn class(&self) -> Guid {
         // SAFETY: The device is valid by the type invariants; the field does not change.
         Guid::from_raw(unsafe { (*self.as_raw()).dev_type })
     }
 
     /// Which device of its class this is.
-    pub(crate) fn instance(&self) -> Guid {
+    pub fn instance(&self) -> Guid {
         // SAFETY: The device is valid by the type invariants; the field does not change.
         Guid::from_raw(unsafe { (*self.as_raw()).dev_instance })
     }
 
     /// How much I/O space the device wants, in MiB.
-    pub(crate) fn mmio_megabytes(&self) -> u16 {
+    pub fn mmio_megabytes(&self) -> u16 {
         // SAFETY: The channel is valid by the type invariants; the offer does not change. The field
         // may be unaligned.
         unsafe { (&raw const (*self.channel()).offermsg.offer.mmio_megabytes).read_unaligned() }
     }
 
     /// Whether the host took its offer back.
-    pub(crate) fn rescinded(&self) -> bool {
+    pub fn rescinded(&self) -> bool {
         // SAFETY: The channel is valid by the type invariants. The access is volatile because the
         // bus sets the flag at any time.
         unsafe { (&raw const (*self.channel()).rescind).read_volatile() }

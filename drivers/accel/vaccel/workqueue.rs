@@ -18,11 +18,11 @@ use crate::bindings;
 
 /// What a work queue is like.
 #[derive(Clone, Copy)]
-pub(crate) struct Flags {
+pub struct Flags {
     /// The queue makes progress when memory is short: it has a rescuer thread.
-    pub(crate) mem_reclaim: bool,
+    pub mem_reclaim: bool,
     /// Work runs on any CPU, rather than on the one that queued it.
-    pub(crate) unbound: bool,
+    pub unbound: bool,
 }
 
 /// A work queue that is destroyed when it is dropped, after the work in it ran.
@@ -30,7 +30,7 @@ pub(crate) struct Flags {
 /// # Invariants
 ///
 /// The pointer is a valid work queue, which is ours.
-pub(crate) struct OwnedQueue(NonNull<bindings::workqueue_struct>);
+pub struct OwnedQueue(NonNull<bindings::workqueue_struct>);
 
 impl OwnedQueue {
     /// Creates a work queue that runs up to `max_active` items at a time (0: the default number).
@@ -38,7 +38,7 @@ impl OwnedQueue {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new(name: &CStr, flags: Flags, max_active: i32) -> Result<Self> {
+    pub fn new(name: &CStr, flags: Flags, max_active: i32) -> Result<Self> {
         let mut bits = 0;
         if flags.mem_reclaim {
             bits |= bindings::VACCEL_WQ_MEM_RECLAIM;
@@ -56,7 +56,7 @@ impl OwnedQueue {
     }
 
     /// Waits until what has been queued so far has run. Sleeps.
-    pub(crate) fn flush(&self) {
+    pub fn flush(&self) {
         // SAFETY: By the type invariants the queue is valid.
         unsafe { bindings::vaccel_flush_workqueue(self.0.as_ptr()) };
     }

@@ -43,7 +43,7 @@ use crate::{
 
 /// How user space may bring a wedged device back, see [`Device::wedged`].
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum WedgeRecovery {
+pub enum WedgeRecovery {
     /// Nothing is needed; the event is for telemetry.
     None,
     /// Unbind and bind the driver.
@@ -57,7 +57,7 @@ pub(crate) enum WedgeRecovery {
 /// # Invariants
 ///
 /// The device was never passed to `drm_dev_register()`.
-pub(crate) struct UnregisteredDevice<T: drm::Driver>(ARef<Device<T>>, NotThreadSafe);
+pub struct UnregisteredDevice<T: drm::Driver>(ARef<Device<T>>, NotThreadSafe);
 
 impl<T: drm::Driver> UnregisteredDevice<T> {
     /// Allocates a device below `parent` and initialises the driver's data in it.
@@ -66,7 +66,7 @@ impl<T: drm::Driver> UnregisteredDevice<T> {
     ///
     /// `ENOMEM`, what the DRM core says (`EINVAL` for a driver description it refuses, `ENODEV`
     /// where accel is off) or the error of `data`.
-    pub(crate) fn new(
+    pub fn new(
         parent: &T::ParentDevice<device::Bound>,
         data: impl PinInit<T::Data, Error>,
     ) -> Result<Self> {
@@ -139,7 +139,7 @@ impl<T: drm::Driver> Deref for UnregisteredDevice<T> {
 /// - `dev` is a valid `struct drm_device` allocated together with `data`, with the vtable of `T`.
 /// - Its parent is the `struct device` in a `T::ParentDevice`.
 #[repr(C)]
-pub(crate) struct Device<T: drm::Driver> {
+pub struct Device<T: drm::Driver> {
     dev: Opaque<bindings::drm_device>,
     data: T::Data,
 }
@@ -177,7 +177,7 @@ impl<T: drm::Driver> Device<T> {
     ///
     /// Returns [`None`] once the device is unplugged. Do not wait in such a section for something
     /// that happens only after the unplug.
-    pub(crate) fn enter(&self) -> Option<RegistrationGuard<'_, T>> {
+    pub fn enter(&self) -> Option<RegistrationGuard<'_, T>> {
         let mut idx = 0;
 
         // SAFETY: `self.as_raw()` is a valid device by the type invariants.
@@ -201,7 +201,7 @@ impl<T: drm::Driver> Device<T> {
     /// # Errors
     ///
     /// `ENODEV` if the device is unplugged, or what sending the event returns.
-    pub(crate) fn wedged(&self, recovery: WedgeRecovery) -> Result {
+    pub fn wedged(&self, recovery: WedgeRecovery) -> Result {
         let text = match recovery {
             WedgeRecovery::None => c"WEDGED=none",
             WedgeRecovery::Rebind => c"WEDGED=rebind",
@@ -271,7 +271,7 @@ unsafe impl<T: drm::Driver> Sync for Device<T> {}
 ///
 /// `idx` is what a successful `drm_dev_enter()` returned.
 #[must_use = "the section ends when the guard is dropped"]
-pub(crate) struct RegistrationGuard<'a, T: drm::Driver> {
+pub struct RegistrationGuard<'a, T: drm::Driver> {
     dev: &'a Device<T>,
     idx: i32,
     _not_send: NotThreadSafe,

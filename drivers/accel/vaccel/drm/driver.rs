@@ -28,24 +28,24 @@ use crate::{
 };
 
 /// What `DRM_IOCTL_VERSION` reports.
-pub(crate) struct DriverInfo {
+pub struct DriverInfo {
     /// Major version of the user-space interface.
-    pub(crate) major: i32,
+    pub major: i32,
     /// Minor version of the user-space interface.
-    pub(crate) minor: i32,
+    pub minor: i32,
     /// Patch level.
-    pub(crate) patchlevel: i32,
+    pub patchlevel: i32,
     /// Driver name.
-    pub(crate) name: &'static CStr,
+    pub name: &'static CStr,
     /// Driver description.
-    pub(crate) desc: &'static CStr,
+    pub desc: &'static CStr,
 }
 
 /// A DRM driver of compute accelerators.
 ///
 /// Its devices appear as `/dev/accel/accelN`, with GEM, PRIME and (timeline) syncobj support by the
 /// DRM core.
-pub(crate) trait Driver: Sized + 'static {
+pub trait Driver: Sized + 'static {
     /// Data of a device, stored in it and dropped with its last reference.
     type Data: Send + Sync;
 
@@ -160,7 +160,7 @@ impl<T: Driver> VTable<T> {
 /// Dropping it unplugs the device: new system calls fail with `ENODEV`, sections under
 /// [`drm::Device::enter`] are waited for, and every user mapping is removed. Wake whoever sleeps in
 /// such a section first.
-pub(crate) struct Registration<T: Driver>(ARef<drm::Device<T>>);
+pub struct Registration<T: Driver>(ARef<drm::Device<T>>);
 
 impl<T: Driver> Registration<T> {
     /// Makes `drm` visible to user space.
@@ -168,7 +168,7 @@ impl<T: Driver> Registration<T> {
     /// # Errors
     ///
     /// What `drm_dev_register()` returns; the device is then gone.
-    pub(crate) fn new(drm: drm::UnregisteredDevice<T>) -> Result<Self> {
+    pub fn new(drm: drm::UnregisteredDevice<T>) -> Result<Self> {
         let drm = drm.into_inner();
 
         // SAFETY:
@@ -180,7 +180,7 @@ impl<T: Driver> Registration<T> {
     }
 
     /// The registered device.
-    pub(crate) fn device(&self) -> &drm::Device<T> {
+    pub fn device(&self) -> &drm::Device<T> {
         &self.0
     }
 }

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Data of an open file, made by the driver.
-pub(crate) trait DriverFile: Send + Sync + Sized {
+pub trait DriverFile: Send + Sync + Sized {
     /// The driver this data belongs to.
     type Driver: drm::Driver<File = Self>;
 
@@ -35,7 +35,7 @@ pub(crate) trait DriverFile: Send + Sync + Sized {
 /// The inner value is a valid `struct drm_file` opened through `T`, with `driver_priv` pointing to
 /// the `T` that `T::open` made.
 #[repr(transparent)]
-pub(crate) struct File<T: DriverFile>(Opaque<bindings::drm_file>, PhantomData<T>);
+pub struct File<T: DriverFile>(Opaque<bindings::drm_file>, PhantomData<T>);
 
 impl<T: DriverFile> File<T> {
     /// Makes a reference of what the DRM core gives to callbacks.
@@ -55,7 +55,7 @@ impl<T: DriverFile> File<T> {
     }
 
     /// The driver's data of this file.
-    pub(crate) fn inner(&self) -> Pin<&T> {
+    pub fn inner(&self) -> Pin<&T> {
         // SAFETY: By the type invariants `driver_priv` points to the pinned data, which lives as
         // long as the file.
         unsafe { Pin::new_unchecked(&*(*self.as_raw()).driver_priv.cast::<T>()) }

@@ -17,8 +17,8 @@
 //! them to somebody who has to outlive it, such as a request that tells another party to let go of
 //! the pages.
 
-pub(crate) mod io;
-pub(crate) mod shmem;
+pub mod io;
+pub mod shmem;
 
 use core::{
     ops::Deref,
@@ -49,7 +49,7 @@ use crate::{
 type DriverFile<T> = drm::File<<<T as DriverObject>::Driver as drm::Driver>::File>;
 
 /// The driver's data of a GEM object.
-pub(crate) trait DriverObject: Send + Sync + Sized + 'static {
+pub trait DriverObject: Send + Sync + Sized + 'static {
     /// The driver this data belongs to.
     type Driver: drm::Driver<Object = Self>;
 
@@ -81,7 +81,7 @@ enum Backing {
 /// - The allocation is a `KBox<Self>`, freed when `storage` reaches zero.
 #[repr(C)]
 #[pin_data]
-pub(crate) struct Object<T: DriverObject> {
+pub struct Object<T: DriverObject> {
     #[pin]
     obj: Opaque<bindings::drm_gem_shmem_object>,
     storage: Refcount,
@@ -99,7 +99,7 @@ impl<T: DriverObject> Object<T> {
     ///
     /// `EINVAL` if `size` is not a positive multiple of the page size, `ENOMEM` and what else
     /// shmem returns, or the error of `inner`.
-    pub(crate) fn new_shmem(
+    pub fn new_shmem(
         dev: &drm::Device<T::Driver>,
         size: usize,
         inner: impl PinInit<T, Error>,
@@ -121,7 +121,7 @@ impl<T: DriverObject> Object<T> {
     /// # Errors
     ///
     /// `ENOMEM`, `ENOSPC` or the error of `inner`.
-    pub(crate) fn new_io(
+    pub fn new_io(
         dev: &drm::Device<T::Driver>,
         pages: io::IoPages,
         inner: impl PinInit<T, Error>,
@@ -217,18 +217,18 @@ impl<T: DriverObject> Object<T> {
     }
 
     /// The device of this object.
-    pub(crate) fn dev(&self) -> &drm::Device<T::Driver> {
+    pub fn dev(&self) -> &drm::Device<T::Driver> {
         &self.dev
     }
 
     /// The size in bytes, a multiple of the page size.
-    pub(crate) fn size(&self) -> usize {
+    pub fn size(&self) -> usize {
         // SAFETY: The GEM object is initialised by the type invariants; its size does not change.
         unsafe { (*self.as_raw()).size }
     }
 
     /// Whether the object is backed by shmem.
-    pub(crate) fn is_shmem(&self) -> bool {
+    pub fn is_shmem(&self) -> bool {
         matches!(self.backing, Backing::Shmem)
     }
 
@@ -237,7 +237,7 @@ impl<T: DriverObject> Object<T> {
     /// # Errors
     ///
     /// `ENOMEM`, `ENOSPC` or the error of [`DriverObject::open`].
-    pub(crate) fn create_handle(&self, file: &DriverFile<T>) -> Result<u32> {
+    pub fn create_handle(&self, file: &DriverFile<T>) -> Result<u32> {
         let mut handle = 0;
 
         // SAFETY: File and object are valid by their type invariants.
@@ -252,7 +252,7 @@ impl<T: DriverObject> Object<T> {
     /// # Errors
     ///
     /// `EINVAL` if there is no such handle.
-    pub(crate) fn delete_handle(file: &DriverFile<T>, handle: u32) -> Result {
+    pub fn delete_handle(file: &DriverFile<T>, handle: u32) -> Result {
         // SAFETY: The file is valid by its type invariants.
         to_result(unsafe { bindings::drm_gem_handle_delete(file.as_raw(), handle) })
     }
@@ -262,7 +262,7 @@ impl<T: DriverObject> Object<T> {
     /// # Errors
     ///
     /// `ENOENT` if there is no such handle.
-    pub(crate) fn lookup(file: &DriverFile<T>, handle: u32) -> Result<ARef<Self>> {
+    pub fn lookup(file: &DriverFile<T>, handle: u32) -> Result<ARef<Self>> {
         // SAFETY: The file is valid by its type invariants.
         let obj = unsafe { bindings::drm_gem_object_lookup(file.as_raw(), handle) };
         if obj.is_null() {
@@ -277,13 +277,13 @@ impl<T: DriverObject> Object<T> {
     }
 
     /// The offset by which `mmap()` on the device node finds the object.
-    pub(crate) fn mmap_offset(&self) -> u64 {
+    pub fn mmap_offset(&self) -> u64 {
         // SAFETY: The GEM object is initialised by the type invariants, its offset included.
         unsafe { bindings::vaccel_drm_vma_node_offset_addr(self.as_raw()) }
     }
 
     /// Removes all user mappings of the object; the next access faults again.
-    pub(crate) fn unmap_user(&self) {
+    pub fn unmap_user(&self) {
         // SAFETY: Object and device are valid by the type invariants.
         unsafe { bindings::vaccel_drm_vma_node_unmap(self.as_raw()) };
     }

@@ -21,14 +21,14 @@ use crate::{
 
 /// An entry in the ioctl table of the driver `T`; made by [`declare_ioctls!`].
 #[repr(transparent)]
-pub(crate) struct Ioctl<T: drm::Driver>(bindings::drm_ioctl_desc, PhantomData<fn(T)>);
+pub struct Ioctl<T: drm::Driver>(bindings::drm_ioctl_desc, PhantomData<fn(T)>);
 
 impl<T: drm::Driver> Ioctl<T> {
     /// Describes the ioctl `cmd`, whose argument is an `A`.
     ///
     /// `handler` is a function or a closure without captures: only its type is kept.
     #[doc(hidden)]
-    pub(crate) const fn new<A, H>(cmd: u32, flags: u32, name: &'static CStr, _handler: H) -> Self
+    pub const fn new<A, H>(cmd: u32, flags: u32, name: &'static CStr, _handler: H) -> Self
     where
         A: FromBytes,
         H: Fn(&drm::Device<T>, &mut A, &drm::File<T::File>) -> Result<u32> + Copy,

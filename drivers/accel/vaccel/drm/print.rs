@@ -21,7 +21,7 @@ use crate::{
 /// # Invariants
 ///
 /// The pointer is a valid `struct drm_printer` for `'a`.
-pub(crate) struct Printer<'a>(*mut bindings::drm_printer, PhantomData<&'a mut ()>);
+pub struct Printer<'a>(*mut bindings::drm_printer, PhantomData<&'a mut ()>);
 
 impl Printer<'_> {
     /// Wraps what the DRM core gives to callbacks.
@@ -35,7 +35,7 @@ impl Printer<'_> {
     }
 
     /// Prints; use [`drm_print!`].
-    pub(crate) fn call_printf(&mut self, args: fmt::Arguments<'_>) {
+    pub fn call_printf(&mut self, args: fmt::Arguments<'_>) {
         // SAFETY:
         // - The printer is valid by the type invariants.
         // - `%pA` takes a pointer to `fmt::Arguments`.
@@ -49,7 +49,7 @@ impl Printer<'_> {
     }
 
     /// Prints the memory the GEM objects of `file` occupy, in the standard fdinfo keys.
-    pub(crate) fn memory_stats<T: drm::DriverFile>(&mut self, file: &drm::File<T>) {
+    pub fn memory_stats<T: drm::DriverFile>(&mut self, file: &drm::File<T>) {
         // SAFETY: The printer is valid by the type invariants, and so is the file.
         unsafe { bindings::drm_show_memory_stats(self.0, file.as_raw()) };
     }

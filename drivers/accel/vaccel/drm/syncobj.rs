@@ -18,7 +18,7 @@ use crate::{
 /// # Invariants
 ///
 /// The pointer is valid and the reference is ours.
-pub(crate) struct SyncObj(NonNull<bindings::drm_syncobj>);
+pub struct SyncObj(NonNull<bindings::drm_syncobj>);
 
 impl SyncObj {
     /// Looks up a syncobj of `file`.
@@ -26,7 +26,7 @@ impl SyncObj {
     /// # Errors
     ///
     /// `ENOENT` if there is none with this handle.
-    pub(crate) fn find<T: drm::DriverFile>(file: &drm::File<T>, handle: u32) -> Result<Self> {
+    pub fn find<T: drm::DriverFile>(file: &drm::File<T>, handle: u32) -> Result<Self> {
         // SAFETY: `file` is a valid open file.
         let obj = unsafe { bindings::drm_syncobj_find(file.as_raw(), handle) };
 
@@ -35,7 +35,7 @@ impl SyncObj {
     }
 
     /// Makes a binary syncobj signalled.
-    pub(crate) fn signal(&self) {
+    pub fn signal(&self) {
         let fence = SignalledFence::new();
 
         // SAFETY: Both objects are valid; the syncobj takes its own reference of the fence.
@@ -47,7 +47,7 @@ impl SyncObj {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn signal_point(&self, point: u64) -> Result {
+    pub fn signal_point(&self, point: u64) -> Result {
         // SAFETY: No requirements.
         let chain = unsafe { bindings::vaccel_dma_fence_chain_alloc() };
         let chain = NonNull::new(chain).ok_or(ENOMEM)?;

@@ -15,7 +15,7 @@ use crate::bindings;
 /// How a wait ended.
 #[must_use = "a wait may end without the event"]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wait {
+pub enum Wait {
     /// The event happened.
     Done,
     /// The time is over.
@@ -26,7 +26,7 @@ pub(crate) enum Wait {
 
 /// An event that tasks wait for.
 #[pin_data]
-pub(crate) struct Completion {
+pub struct Completion {
     #[pin]
     inner: Opaque<bindings::completion>,
 }
@@ -39,7 +39,7 @@ unsafe impl Sync for Completion {}
 
 impl Completion {
     /// Creates an initialiser for an event that did not happen yet.
-    pub(crate) fn new() -> impl PinInit<Self> {
+    pub fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             inner <- Opaque::ffi_init(|slot| {
                 // SAFETY: `slot` is valid memory for a completion, which stays pinned.
@@ -51,7 +51,7 @@ impl Completion {
     /// Says that the event happened, to one waiter.
     ///
     /// May be called in any context.
-    pub(crate) fn complete(&self) {
+    pub fn complete(&self) {
         // SAFETY: The completion is initialised.
         unsafe { bindings::complete(self.inner.get()) };
     }
@@ -59,7 +59,7 @@ impl Completion {
     /// Says that the event happened, to all waiters, now and later.
     ///
     /// May be called in any context.
-    pub(crate) fn complete_all(&self) {
+    pub fn complete_all(&self) {
         // SAFETY: The completion is initialised.
         unsafe { bindings::complete_all(self.inner.get()) };
     }
@@ -67,20 +67,20 @@ impl Completion {
     /// Makes the event one that did not happen yet.
     ///
     /// Waiters that were told but did not run yet may be lost: call it only when there are none.
-    pub(crate) fn reinit(&self) {
+    pub fn reinit(&self) {
         // SAFETY: The completion is initialised; resetting the counter races with nothing but the
         // result of a wait.
         unsafe { bindings::vaccel_reinit_completion(self.inner.get()) };
     }
 
     /// Whether the event happened.
-    pub(crate) fn is_done(&self) -> bool {
+    pub fn is_done(&self) -> bool {
         // SAFETY: The completion is initialised.
         unsafe { bindings::completion_done(self.inner.get()) }
     }
 
     /// Waits for the event, for `timeout` at most, not minding signals.
-    pub(crate) fn wait_timeout(&self, timeout: Jiffies) -> Wait {
+    pub fn wait_timeout(&self, timeout: Jiffies) -> Wait {
         // SAFETY: The completion is initialised.
         match unsafe { bindings::wait_for_completion_timeout(self.inner.get(), timeout) } {
             0 => Wait::TimedOut,
@@ -89,7 +89,7 @@ impl Completion {
     }
 
     /// Waits for the event, for `timeout` at most or until the task is killed.
-    pub(crate) fn wait_killable_timeout(&self, timeout: Jiffies) -> Wait {
+    pub fn wait_killable_timeout(&self, timeout: Jiffies) -> Wait {
         // SAFETY: The completion is initialised.
         Self::outcome(unsafe {
             bindings::wait_for_completion_killable_timeout(self.inner.get(), timeout)
@@ -97,7 +97,7 @@ impl Completion {
     }
 
     /// Waits for the event, for `timeout` at most or until a signal arrives.
-    pub(crate) fn wait_interruptible_timeout(&self, timeout: Jiffies) -> Wait {
+    pub fn wait_interruptible_timeout(&self, timeout: Jiffies) -> Wait {
         // SAFETY: The completion is initialised.
         Self::outcome(unsafe {
             bindings::wait_for_completion_interruptible_timeout(self.inner.get(), timeout)

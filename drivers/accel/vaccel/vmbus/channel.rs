@@ -25,13 +25,13 @@ use crate::bindings;
 
 /// The size of the rings and packets of a channel, in bytes.
 #[derive(Clone, Copy)]
-pub(crate) struct RingConfig {
+pub struct RingConfig {
     /// Ring from guest to host, header included: a multiple of the page size.
-    pub(crate) send: u32,
+    pub send: u32,
     /// Ring from host to guest, likewise. Both rings are one contiguous allocation.
-    pub(crate) receive: u32,
+    pub receive: u32,
     /// The largest packet to receive, descriptor included; what is longer is cut.
-    pub(crate) max_packet: u32,
+    pub max_packet: u32,
 }
 
 /// What a ring holds besides the payload of its only packet: the ring's own header page, the
@@ -41,7 +41,7 @@ const RING_OVERHEAD: u32 = PAGE_SIZE as u32 + 16 + 8 + 8 + 8;
 
 /// What a packet is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum PacketKind {
+pub enum PacketKind {
     /// A message with its data in the ring.
     InBand,
     /// The answer to a message that asked for one.
@@ -51,21 +51,21 @@ pub(crate) enum PacketKind {
 }
 
 /// A packet from the host, copied out of the ring: the host cannot change it any more.
-pub(crate) struct Packet<'a> {
+pub struct Packet<'a> {
     /// What it is.
-    pub(crate) kind: PacketKind,
+    pub kind: PacketKind,
     /// The transaction id: of the message that this answers, or of the host's choice.
-    pub(crate) trans_id: u64,
+    pub trans_id: u64,
     /// Whether the host wants an answer.
-    pub(crate) completion_requested: bool,
+    pub completion_requested: bool,
     /// The data, a multiple of eight bytes. Its content is as untrusted as the host.
-    pub(crate) payload: &'a [u8],
+    pub payload: &'a [u8],
 }
 
 /// The receiver of a channel.
 ///
 /// The methods run in a tasklet, one at a time: they must not sleep.
-pub(crate) trait ChannelCallback: Send + Sync + 'static {
+pub trait ChannelCallback: Send + Sync + 'static {
     /// Called for each packet.
     fn packet(&self, packet: Packet<'_>);
 
@@ -76,7 +76,7 @@ pub(crate) trait ChannelCallback: Send + Sync + 'static {
 
 /// A channel that is open, or was.
 #[pin_data]
-pub(crate) struct Channel<C: ChannelCallback> {
+pub struct Channel<C: ChannelCallback> {
     #[pin]
     open: Revocable<Open<C>>,
 }
@@ -88,7 +88,7 @@ impl<C: ChannelCallback> Channel<C> {
     ///
     /// `ENOMEM`, `ENODEV` if the host takes its offer back, `EAGAIN` if it refuses, `EINVAL` for
     /// bad sizes or if the channel is open already.
-    pub(crate) fn open<'a>(
+    pub fn open<'a>(
         dev: &'a Device<Bound>,
         config: RingConfig,
         callback: Arc<C>,
@@ -110,7 +110,7 @@ impl<C: ChannelCallback> Channel<C> {
     ///
     /// `EAGAIN` if the ring is full, `ENODEV` if the channel is closed or the host took its offer
     /// back, `EINVAL` if `payload` does not fit even an empty ring.
-    pub(crate) fn send(&self, payload: &[u8], trans_id: u64, completion: bool) -> Result {
+    pub fn send(&self, payload: &[u8], trans_id: u64, completion: bool) -> Result {
         let open = self.open.try_access().ok_or(ENODEV)?;
         let len = u32::try_from(payload.len()).map_err(|_| EINVAL)?;
         if len > open.longest {
@@ -141,7 +141,7 @@ impl<C: ChannelCallback> Channel<C> {
     ///
     /// Look whether there is space once more afterwards: it may have become free before the host
     /// saw the request.
-    pub(crate) fn request_space(&self, bytes: u32) {
+    pub fn request_space(&self, bytes: u32) {
         if let Some(open) = self.open.try_access() {
             // SAFETY: The channel is open, and stays so while `open` is held.
             unsafe { bindings::vaccel_set_channel_pending_send_size(open.channel(), bytes) };
@@ -151,7 +151,7 @@ impl<C: ChannelCallback> Channel<C> {
     /// Closes the channel. Sleeps; afterwards no callback runs and none will.
     ///
     /// The first call does the work, and it alone waits for it.
-    pub(crate) fn close(&self) {
+    pub fn close(&self) {
         self.open.revoke();
     }
 }

@@ -27,7 +27,7 @@ use crate::{
 /// # Invariants
 ///
 /// The buffer was given to the host through the primary channel of `dev`, by `raw`.
-pub(crate) struct Gpadl<B: KernelBuffer> {
+pub struct Gpadl<B: KernelBuffer> {
     dev: ARef<Device>,
     raw: bindings::vmbus_gpadl,
     buffer: ManuallyDrop<B>,
@@ -40,7 +40,7 @@ impl<B: KernelBuffer> Gpadl<B> {
     ///
     /// `ENODEV` if the host took its offer back, `EDQUOT` if it refuses, `EINVAL` for a buffer of
     /// 4 GiB or more, `ENOMEM`.
-    pub(crate) fn establish(dev: &Device, buffer: B) -> Result<Self> {
+    pub fn establish(dev: &Device, buffer: B) -> Result<Self> {
         let size = u32::try_from(buffer.size()).map_err(|_| EINVAL)?;
         let mut buffer = ManuallyDrop::new(buffer);
         let mut raw = bindings::vmbus_gpadl::default();
@@ -70,12 +70,12 @@ impl<B: KernelBuffer> Gpadl<B> {
     }
 
     /// The handle by which the host knows the buffer.
-    pub(crate) fn handle(&self) -> u32 {
+    pub fn handle(&self) -> u32 {
         self.raw.gpadl_handle
     }
 
     /// The buffer.
-    pub(crate) fn buffer(&self) -> &B {
+    pub fn buffer(&self) -> &B {
         &self.buffer
     }
 }

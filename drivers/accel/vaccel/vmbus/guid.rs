@@ -8,11 +8,11 @@ use crate::bindings;
 
 /// A GUID in wire order: the first three groups are little-endian.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Guid([u8; 16]);
+pub struct Guid([u8; 16]);
 
 impl Guid {
     /// The GUID whose text form is `a-b-c-d`, the last group with a dash after two bytes.
-    pub(crate) const fn new(a: u32, b: u16, c: u16, d: [u8; 8]) -> Self {
+    pub const fn new(a: u32, b: u16, c: u16, d: [u8; 8]) -> Self {
         let [a0, a1, a2, a3] = a.to_le_bytes();
         let [b0, b1] = b.to_le_bytes();
         let [c0, c1] = c.to_le_bytes();
@@ -24,12 +24,12 @@ impl Guid {
     }
 
     /// The GUID with these bytes in wire order.
-    pub(crate) const fn from_bytes(bytes: [u8; 16]) -> Self {
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
     /// The bytes in wire order.
-    pub(crate) const fn as_bytes(&self) -> &[u8; 16] {
+    pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
 

@@ -21,7 +21,7 @@ use crate::{
 /// # Invariants
 ///
 /// The range was allocated by `vmbus_allocate_mmio()` and is ours to free.
-pub(crate) struct MmioRange {
+pub struct MmioRange {
     start: u64,
     size: u64,
 }
@@ -32,7 +32,7 @@ impl MmioRange {
     /// # Errors
     ///
     /// `ENXIO` if no window has that much space left, `EINVAL` for a bad size or alignment.
-    pub(crate) fn allocate(dev: &Device<Bound>, size: u64, align: u64) -> Result<Self> {
+    pub fn allocate(dev: &Device<Bound>, size: u64, align: u64) -> Result<Self> {
         if size == 0 || !align.is_power_of_two() {
             return Err(EINVAL);
         }
@@ -59,12 +59,12 @@ impl MmioRange {
     }
 
     /// The first address.
-    pub(crate) fn start(&self) -> u64 {
+    pub fn start(&self) -> u64 {
         self.start
     }
 
     /// The number of bytes.
-    pub(crate) fn size(&self) -> u64 {
+    pub fn size(&self) -> u64 {
         self.size
     }
 
@@ -74,7 +74,7 @@ impl MmioRange {
     /// # Errors
     ///
     /// `EINVAL` if these are not within the range, `ENXIO` if they cannot be mapped.
-    pub(crate) fn remap(&self, offset: u64, size: usize) -> Result<MemRemap> {
+    pub fn remap(&self, offset: u64, size: usize) -> Result<MemRemap> {
         // CAST: `usize` has at most 64 bits.
         let end = offset.checked_add(size as u64).ok_or(EINVAL)?;
         if end > self.size {

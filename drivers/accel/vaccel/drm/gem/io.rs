@@ -39,7 +39,7 @@ use crate::{
 /// # Invariants
 ///
 /// The frames lie within the mapping, and there is at least one.
-pub(crate) struct IoPages {
+pub struct IoPages {
     mapping: Arc<MemRemap>,
     first_frame: u64,
     frames: usize,
@@ -51,7 +51,7 @@ impl IoPages {
     /// # Errors
     ///
     /// `EINVAL` if these are not whole pages within the mapping.
-    pub(crate) fn new(mapping: Arc<MemRemap>, offset: usize, size: usize) -> Result<Self> {
+    pub fn new(mapping: Arc<MemRemap>, offset: usize, size: usize) -> Result<Self> {
         let end = offset.checked_add(size).ok_or(EINVAL)?;
         if size == 0 || end > mapping.size() {
             return Err(EINVAL);
@@ -71,12 +71,12 @@ impl IoPages {
     }
 
     /// The size in bytes.
-    pub(crate) fn size(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.frames * PAGE_SIZE
     }
 
     /// The mapping the frames belong to.
-    pub(crate) fn mapping(&self) -> &MemRemap {
+    pub fn mapping(&self) -> &MemRemap {
         &self.mapping
     }
 

@@ -46,7 +46,7 @@ impl<T: DriverObject> Object<T> {
     /// # Errors
     ///
     /// `EINVAL` if the object is not backed by shmem, `ENOMEM`, or `EINTR` if a signal arrived.
-    pub(crate) fn pin(&self) -> Result<Pages<T>> {
+    pub fn pin(&self) -> Result<Pages<T>> {
         if !self.is_shmem() {
             return Err(EINVAL);
         }
@@ -63,7 +63,7 @@ impl<T: DriverObject> Object<T> {
     /// # Errors
     ///
     /// `EINVAL` if the object is not backed by shmem, or `ENOMEM`.
-    pub(crate) fn vmap(&self) -> Result<VMap<T>> {
+    pub fn vmap(&self) -> Result<VMap<T>> {
         if !self.is_shmem() {
             return Err(EINVAL);
         }
@@ -134,16 +134,16 @@ unsafe impl<T: DriverObject> Sync for Storage<T> {}
 /// # Invariants
 ///
 /// The pages of the object are pinned on behalf of this guard.
-pub(crate) struct Pages<T: DriverObject>(Storage<T>);
+pub struct Pages<T: DriverObject>(Storage<T>);
 
 impl<T: DriverObject> Pages<T> {
     /// The number of pages.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.0.size() / PAGE_SIZE
     }
 
     /// The page frame numbers, in the order of the object.
-    pub(crate) fn pfns(&self) -> impl ExactSizeIterator<Item = u64> + '_ {
+    pub fn pfns(&self) -> impl ExactSizeIterator<Item = u64> + '_ {
         // SAFETY: While pages are pinned the helper keeps an array of `size / PAGE_SIZE` of them,
         // and does not change it.
         let pages: &[*mut bindings::page] =
@@ -172,14 +172,14 @@ impl<T: DriverObject> Drop for Pages<T> {
 /// # Invariants
 ///
 /// `addr` is the start of a kernel mapping of the whole object, made on behalf of this guard.
-pub(crate) struct VMap<T: DriverObject> {
+pub struct VMap<T: DriverObject> {
     addr: NonNull<u8>,
     storage: Storage<T>,
 }
 
 impl<T: DriverObject> VMap<T> {
     /// The size in bytes.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.storage.size()
     }
 
@@ -198,7 +198,7 @@ impl<T: DriverObject> VMap<T> {
     /// # Errors
     ///
     /// `EINVAL` if the range is not within the object.
-    pub(crate) fn read(&self, offset: usize, buf: &mut [u8]) -> Result {
+    pub fn read(&self, offset: usize, buf: &mut [u8]) -> Result {
         let src = self.range(offset, buf.len())?;
 
         // SAFETY:
@@ -214,7 +214,7 @@ impl<T: DriverObject> VMap<T> {
     /// # Errors
     ///
     /// `EINVAL` if the range is not within the object.
-    pub(crate) fn write(&self, offset: usize, buf: &[u8]) -> Result {
+    pub fn write(&self, offset: usize, buf: &[u8]) -> Result {
         let dst = self.range(offset, buf.len())?;
 
         // SAFETY:
