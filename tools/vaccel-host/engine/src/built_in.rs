@@ -56,6 +56,9 @@ impl Engine for BuiltIn {
     }
 
     fn run(&self, commands: Commands, space: &dyn AddressSpace, pace: &dyn Pace) -> Outcome {
+        if pace.cancelled() {
+            return Outcome::Cancelled;
+        }
         let stream = match fetch(commands, space) {
             Ok(stream) => stream,
             Err(outcome) => return outcome,

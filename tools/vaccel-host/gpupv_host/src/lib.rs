@@ -1,2 +1,68 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Placeholder replaced by its owner.
+//! The host's side of GPU-PV: virtual GPUs as a Windows host offers them, without any I/O.
+//!
+//! [`Host`] takes messages of VMBus channels and outcomes of engine jobs, and causes completions,
+//! events and jobs through [`Env`]. It knows no VMBus, no KVM, no thread and no clock; guest memory
+//! is touched only by jobs, which the caller runs where it likes. [`PciWindow`] is the part of a
+//! virtual GPU that lives in PCI configuration space.
+//!
+//! Objects (protocol 4): a *process* owns handles and, per GPU, an address space; a *device* owns
+//! contexts, paging queues, allocations, resources and fences. Destroying one destroys what is
+//! below it. Pages of a destroyed allocation are no longer touched when the destruction is
+//! acknowledged.
+//!
+//! The guest is hostile: every message is decoded strictly, every table has a limit (`config`),
+//! arithmetic is checked, and bad input is answered with an NTSTATUS in the shape the command's
+//! reply has. Commands outside what is implemented are answered as by an old host.
+
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+mod access;
+mod adapter;
+mod allocation;
+mod backing;
+mod call;
+mod census;
+mod config;
+mod context;
+mod device;
+mod dispatch;
+mod env;
+mod fence;
+mod global;
+mod gpuva;
+mod handle_table;
+mod host;
+mod job;
+mod object;
+mod paging;
+mod pci;
+mod process;
+mod remove;
+mod schedule;
+mod submit;
+mod sync;
+mod va;
+
+#[cfg(test)]
+mod tests;
+
+pub use census::Census;
+pub use config::{
+    HostConfig, PagingMode, VgpuConfig, MAX_CPU_WAITS, MAX_HELD_COMPLETIONS, MAX_OBJECTS,
+    MAX_PINNED_PAGES, MAX_PROCESSES, MAX_QUEUED_WORK, MAX_VA_RANGES, MAX_VGPUS,
+};
+pub use env::{Channel, Env, IoSpace, IoSpaceError, MessageIn, VgpuId};
+pub use host::{Host, TooManyVgpus};
+pub use job::{Job, JobId, JobOutcome};
+pub use pci::PciWindow;

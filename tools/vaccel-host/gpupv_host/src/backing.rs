@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Backing store of an allocation: the guest pages its owner named.
+//!
+//! Shared between the host, which fills it and takes it away, and a running job, which copies
+//! through it. A lock is held for the length of one copy, so once [`Backing::revoke`] returns, no
+//! job touches those pages again: that is what lets a guest free them.
+
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use engine::{Access, FaultKind};
+
+/// Largest page frame number: guest-physical addresses have 52 bits.
+pub const MAX_FRAME: u64 = (1 << 40) - 1;
+/// Marks a page whose frame has not been named.
+const NO_FRAME: u64 = u64::MAX;
+
+/// Why pages were not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FillError {
+    /// Outside the allocation, or named before.
+    Place,
+    /// No guest-physical address has this frame number.
+    Frame(u64),
+}
+
+#[derive(Debug)]
+struct State {
+    /// One frame per page; empty until the first are named, and again after revocation.
+    frames: Vec<u64>,
+    /// How many pages have frames.
+    named: u64,
+    resident: bool,
+    revoked: bool,
+}
+
+/// The pages of one allocation.
+#[derive(Debug)]
+pub struct Backing {
+    pages: u64,
+    writable: bool,
+    state: RwLock<State>,
+}
+
+impl Backing {
+    /// Backing of `pages` pages, none of which are named yet.
+    pub fn new(pages: u64, writable: bool) -> Self {
+        Self {
+            pages,
+            writable,
+            state: RwLock::new(State {
+                frames: Vec::new(),
+                named: 0,
+                resident: false,
+                revoked: false,
+            }),
+        }
+    }
+
+    fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Size in pages.
+    pub fn pages(&self) -> u64 {
+        self.pages
+    }
+
+    /// Whether the engine may write.
+    pub fn writable(&self) -> bool {
+        self.writable
+    }
+
+    /// How many pages have been named.
+    pub fn named(&self) -> u64 {
+        self.state().named
+    }
+
+    /// Whether every page has been named.
+    pub fn complete(&self) -> bool {
+        self.named() == self.pages
+    }
+
+    /// Names the frames of consecutive pages from `first` on. All or nothing.
+    ///
+    /// # Errors
+    ///
+    /// When a page lies outside, has a frame already, or a frame is impossible.
+    pub fn fill(
+        &self,
+        first: u64,
+        frames: impl ExactSizeIterator<Item = u64> + Clone,
+    ) -> Result<(), FillError> {
+        let count = u64::try_from(frames.len()).map_err(|_| FillError::Place)?;
+        let end = first.checked_add(count).ok_or(FillError::Place)?;
+        if end > self.pages {
+            return Err(FillError::Place);
+        }
+        if let Some(frame) = frames.clone().find(|frame| *frame > MAX_FRAME) {
+            return Err(FillError::Frame(frame));
+        }
+        let place = |value| usize::try_from(value).map_err(|_| FillError::Place);
+        let (first, end, pages) = (place(first)?, place(end)?, place(self.pages)?);
+        let mut state = self.state_mut();
+        if state.revoked {
+            return Err(FillError::Place);
+        }
+        if state.frames.is_empty() {
+            state.frames = vec![NO_FRAME; pages];
+        }
+        let room = state.frames.get_mut(first..end).ok_or(FillError::Place)?;
+        if room.iter().any(|frame| *frame != NO_FRAME) {
+            return Err(FillError::Place);
+        }
+        for (to, from) in room.iter_mut().zip(frames) {
+            *to = from;
+        }
+        state.named = state.named.saturating_add(count);
+        Ok(())
+    }
+
+    /// Allows or forbids access.
+    pub fn set_resident(&self, resident: bool) {
+        self.state_mut().resident = resident;
+    }
+
+    /// Forgets the pages, for good. No access is under way when this returns.
+    pub fn revoke(&self) {
+        let mut state = self.state_mut();
+        state.frames = Vec::new();
+        state.named = 0;
+        state.resident = false;
+        state.revoked = true;
+    }
+
+    /// Calls `copy` with a run of consecutive frames that starts at `page` and has at most `most`
+    /// pages: the first frame, and how many.
+    ///
+    /// # Errors
+    ///
+    /// Says why the page cannot be accessed.
+    pub fn with_run<R>(
+        &self,
+        page: u64,
+        most: u64,
+        access: Access,
+        copy: impl FnOnce(u64, u64) -> R,
+    ) -> Result<R, FaultKind> {
+        let state = self.state();
+        if !state.resident {
+            return Err(FaultKind::NotResident);
+        }
+        if access == Access::Write && !self.writable {
+            return Err(FaultKind::ReadOnly);
+        }
+        let page = usize::try_from(page).map_err(|_| FaultKind::NoMemory)?;
+        let frames = state.frames.get(page..).unwrap_or_default();
+        let first = *frames.first().ok_or(FaultKind::NoMemory)?;
+        if first == NO_FRAME {
+            return Err(FaultKind::NoMemory);
+        }
+        let run = (first..)
+            .zip(frames)
+            .take_while(|(expected, frame)| expected == *frame)
+            .zip(1..=most.max(1))
+            .last()
+            .map_or(1, |(_, length)| length);
+        Ok(copy(first, run))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(backing: &Backing, page: u64, most: u64) -> Result<(u64, u64), FaultKind> {
+        backing.with_run(page, most, Access::Read, |frame, pages| (frame, pages))
+    }
+
+    /// Pages can be named once, in any order, inside the allocation only.
+    #[test]
+    fn fill_once() {
+        let backing = Backing::new(4, true);
+        assert_eq!(backing.fill(2, [8, 9].into_iter()), Ok(()));
+        assert!(!backing.complete());
+        assert_eq!(backing.fill(1, [7, 7].into_iter()), Err(FillError::Place));
+        assert_eq!(backing.fill(3, [1, 2].into_iter()), Err(FillError::Place));
+        assert_eq!(
+            backing.fill(u64::MAX, [1].into_iter()),
+            Err(FillError::Place)
+        );
+        let huge = MAX_FRAME + 1;
+        assert_eq!(
+            backing.fill(0, [1, huge].into_iter()),
+            Err(FillError::Frame(huge))
+        );
+        assert_eq!(backing.fill(0, [5, 7].into_iter()), Ok(()));
+        assert!(backing.complete());
+    }
+
+    /// Access needs residency and a frame; runs of consecutive frames come together, up to `most`.
+    #[test]
+    fn access_rules() {
+        let backing = Backing::new(4, false);
+        backing.fill(0, [5, 6, 7].into_iter()).unwrap();
+        assert_eq!(run(&backing, 0, 9), Err(FaultKind::NotResident));
+        backing.set_resident(true);
+        assert_eq!(run(&backing, 0, 9), Ok((5, 3)));
+        assert_eq!(run(&backing, 1, 1), Ok((6, 1)));
+        assert_eq!(run(&backing, 3, 1), Err(FaultKind::NoMemory));
+        assert_eq!(run(&backing, 4, 1), Err(FaultKind::NoMemory));
+        let write = backing.with_run(0, 1, Access::Write, |_, _| ());
+        assert_eq!(write, Err(FaultKind::ReadOnly));
+        backing.revoke();
+        backing.set_resident(true);
+        assert_eq!(run(&backing, 0, 1), Err(FaultKind::NoMemory));
+        assert_eq!(backing.fill(0, [5].into_iter()), Err(FillError::Place));
+    }
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! One command being handled: where it came from, and what is answered.
+
+use std::sync::Arc;
+
+use gpupv::{Command, Handle, NtStatus, Request, Version, MAX_REPLY};
+
+use crate::backing::Backing;
+use crate::env::{Channel, VgpuId};
+use crate::job::JobId;
+
+/// Where a command came from.
+#[derive(Debug, Clone, Copy)]
+pub struct Call {
+    /// The version of its headers and replies.
+    pub version: Version,
+    /// The virtual GPU it is for; the first one for global commands, which do not look at it.
+    pub vgpu: VgpuId,
+    /// The host process in its header.
+    pub process: Handle,
+    /// How to complete it, unless the guest does not want that.
+    pub completion: Option<Completion>,
+}
+
+/// Identifies a completion.
+#[derive(Debug, Clone, Copy)]
+pub struct Completion {
+    /// The channel the message came on.
+    pub channel: Channel,
+    /// Its transaction.
+    pub transaction_id: u64,
+}
+
+/// Reasons to hold an answer back.
+#[derive(Debug, Default)]
+pub struct Hold {
+    /// Jobs that have to end first.
+    pub jobs: Vec<JobId>,
+    /// Backing store that those jobs may touch until then.
+    pub backings: Vec<Arc<Backing>>,
+}
+
+/// A successful answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// The completion's payload.
+    pub bytes: Vec<u8>,
+    /// When it may be sent.
+    pub hold: Hold,
+}
+
+impl Answer {
+    /// The same answer, held back until jobs have ended.
+    pub fn held(self, hold: Hold) -> Self {
+        Self { hold, ..self }
+    }
+}
+
+/// What a handler returns: an answer, or the status of the failure.
+pub type Verdict = Result<Answer, NtStatus>;
+
+impl Call {
+    /// An answer with a reply and what follows it.
+    pub fn answer<C: Command>(
+        &self,
+        request: &Request<'_, C>,
+        reply: &C::Reply,
+        tail: C::ReplyTail<'_>,
+    ) -> Verdict {
+        let len = request.answer_len(self.version, tail);
+        if len > MAX_REPLY {
+            return Err(NtStatus::INVALID_PARAMETER);
+        }
+        let mut bytes = vec![0; len];
+        let written = request
+            .encode_reply(self.version, reply, tail, &mut bytes)
+            .map_err(|_| NtStatus::INVALID_PARAMETER)?;
+        bytes.truncate(written);
+        Ok(Answer {
+            bytes,
+            hold: Hold::default(),
+        })
+    }
+
+    /// An answer of a command whose reply is a bare status: success.
+    pub fn done<C>(&self, request: &Request<'_, C>) -> Verdict
+    where
+        C: for<'a> Command<Reply = NtStatus, ReplyTail<'a> = ()>,
+    {
+        self.answer(request, &NtStatus::SUCCESS, ())
+    }
+
+    /// The payload that says a command failed, in the shape of its reply.
+    pub fn failure<C: Command>(&self, request: &Request<'_, C>, status: NtStatus) -> Vec<u8> {
+        let len = request.reply_len(self.version).max(size_of::<NtStatus>());
+        if len > MAX_REPLY {
+            return bare(status);
+        }
+        let mut bytes = vec![0; len];
+        match request.encode_failure(self.version, status, &mut bytes) {
+            Ok(written) => {
+                bytes.truncate(written);
+                bytes
+            }
+            Err(_) => bare(status),
+        }
+    }
+}
+
+/// A bare status: how everything without a reply of its own fails.
+pub fn bare(status: NtStatus) -> Vec<u8> {
+    status.bits().to_le_bytes().to_vec()
+}

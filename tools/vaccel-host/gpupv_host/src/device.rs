@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Commands on devices (protocol 4.4), and what a failed device means.
+//!
+//! A device that fails stays failed: its queued work is dropped, its running job is told to stop,
+//! its fences jump to the highest value so that nobody waits for ever (unless a fence was created
+//! not to), and the guest is told by SETGUESTDATA.
+
+use gpupv::{
+    CreateDevice, CreateDeviceReply, DestroyDevice, DeviceStateType, Event, ExecutionState,
+    FlushDevice, FlushReason, GetDeviceState, GetDeviceStateReply, Handle, MarkDeviceAsError,
+    NtStatus, PageFaultState, Request, SetGuestData, SyncObjectFlags,
+};
+
+use crate::call::{Call, Hold, Verdict};
+use crate::env::Env;
+use crate::host::Host;
+use crate::object::{Device, Kind};
+
+impl Host {
+    pub(crate) fn create_device(
+        &mut self,
+        call: &Call,
+        request: &Request<'_, CreateDevice>,
+        _env: &mut dyn Env,
+    ) -> Verdict {
+        let body = request.body();
+        if body.flags.unknown() != 0 {
+            return Err(NtStatus::INVALID_PARAMETER);
+        }
+        let device = Device {
+            cookie: body.error_code,
+            state: ExecutionState::ACTIVE,
+            fault: PageFaultState::default(),
+        };
+        let process = self.process_mut(call.process)?;
+        let device = process.add(call.vgpu, Handle::NONE, Kind::Device(device))?;
+        call.answer(request, &CreateDeviceReply { device }, ())
+    }
+
+    pub(crate) fn destroy_device(
+        &mut self,
+        call: &Call,
+        request: &Request<'_, DestroyDevice>,
+        _env: &mut dyn Env,
+    ) -> Verdict {
+        let device = request.body().device;
+        self.process(call.process)?.device(call.vgpu, device)?;
+        let jobs = self.remove_device(call.process, device);
+        let hold = Hold {
+            jobs,
+            backings: Vec::new(),
+        };
+        Ok(call.done(request)?.held(hold))
+    }
+
+    /// Answered when no job of the device runs. A device about to be destroyed loses its work.
+    pub(crate) fn flush_device(
+        &mut self,
+        call: &Call,
+        request: &Request<'_, FlushDevice>,
+        _env: &mut dyn Env,
+    ) -> Verdict {
+        let FlushDevice { device, reason } = *request.body();
+        self.process(call.process)?.device(call.vgpu, device)?;
+        if reason == FlushReason::DEVICE_TERMINATE {
+            self.drop_work(call.process, device);
+        }
+        let hold = Hold {
+            jobs: self.jobs_of(call.process, device),
+            backings: Vec::new(),
+        };
+        Ok(call.done(request)?.held(hold))
+    }
+
+    pub(crate) fn get_device_state(
+        &mut self,
+        call: &Call,
+        request: &Request<'_, GetDeviceState>,
+        _env: &mut dyn Env,
+    ) -> Verdict {
+        let mut args = request.body().args;
+        let device = self.process(call.process)?.device(call.vgpu, args.device)?;
+        args.state = [0; 48];
+        let args = match args.state_type {
+            DeviceStateType::EXECUTION => args.with_state(&device.state),
+            DeviceStateType::PAGE_FAULT => args.with_state(&device.fault),
+            DeviceStateType::RESET => args,
+            _ => return Err(NtStatus::INVALID_PARAMETER),
+        };
+        let reply = GetDeviceStateReply {
+            args,
+            status: NtStatus::SUCCESS,
+            _pad: 0,
+        };
+        call.answer(request, &reply, ())
+    }
+
+    pub(crate) fn mark_device_as_error(
+        &mut self,
+        call: &Call,
+        request: &Request<'_, MarkDeviceAsError>,
+        env: &mut dyn Env,
+    ) -> Verdict {
+        let device = request.body().device;
+        self.process(call.process)?.device(call.vgpu, device)?;
+        let fault = PageFaultState::default();
+        self.fail_device(call.process, device, ExecutionState::RESET, fault, env);
+        call.done(request)
+    }
+
+    /// Puts a device in error, once.
+    pub(crate) fn fail_device(
+        &mut self,
+        process: Handle,
+        device: Handle,
+        state: ExecutionState,
+        fault: PageFaultState,
+        env: &mut dyn Env,
+    ) {
+        self.drop_work(process, device);
+        let Ok(process) = self.process_mut(process) else {
+            return;
+        };
+        for (handle, object) in process.objects.iter_mut() {
+            match &mut object.kind {
+                Kind::Device(failed) if handle == device => {
+                    if failed.state != ExecutionState::ACTIVE {
+                        return;
+                    }
+                    failed.state = state;
+                    failed.fault = fault;
+                    tracing::info!(%device, ?state, "device failed");
+                    let data = SetGuestData::new(failed.cookie, state.raw());
+                    send(&Event::SetGuestData(data), env);
+                }
+                _ => {}
+            }
+        }
+        for (_, object) in process.objects.iter() {
+            if let (true, Kind::Sync(sync)) = (object.device == device, &object.kind) {
+                let keeps = SyncObjectFlags::NO_SIGNAL_MAX_VALUE_ON_TDR;
+                if !sync.fence.flags().contains(keeps) {
+                    sync.fence.store(u64::MAX);
+                }
+            }
+        }
+    }
+
+    /// Empties the queues of a device and tells its running job to stop.
+    fn drop_work(&mut self, process: Handle, device: Handle) {
+        for vgpu in &self.vgpus {
+            let running = vgpu.running.as_ref().filter(|running| {
+                let owner = running.owner;
+                owner.is_some_and(|owner| owner.process == process && owner.device == device)
+            });
+            if let Some(running) = running {
+                running.cancel.cancel();
+            }
+        }
+        if let Ok(process) = self.process_mut(process) {
+            for (_, object) in process.objects.iter_mut() {
+                if let (true, Kind::Context(context)) = (object.device == device, &mut object.kind)
+                {
+                    context.queue.clear();
+                }
+            }
+        }
+    }
+}
+
+/// Sends an event to the guest.
+pub(crate) fn send(event: &Event, env: &mut dyn Env) {
+    let mut bytes = [0; Event::LEN];
+    if event.encode(&mut bytes).is_ok() {
+        env.send(&bytes);
+    }
+}

@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! From a message to its handler: headers, routing (protocol 2.2 to 2.5), and the shape of
+//! failures (2.7).
+//!
+//! Adapter commands are for the GPU whose channel they come on, or, on the global channel, for the
+//! one whose LUID the extended header names. A message that asks for no completion is handled and
+//! not answered; if it is an asynchronous one, its failure puts the device in error instead.
+
+use gpupv::{
+    ChannelType, Command, CommandId, DecodeError, ExecutionState, Handle, Message, NtStatus,
+    PageFaultState, Request,
+};
+
+use crate::call::{Call, Completion, Verdict};
+use crate::config::MAX_HELD_COMPLETIONS;
+use crate::env::{Channel, Env, MessageIn, VgpuId};
+use crate::host::{Held, Host};
+
+/// A handler of a command.
+type Handler<C> = for<'a> fn(&mut Host, &Call, &Request<'a, C>, &mut dyn Env) -> Verdict;
+
+/// Answers a command as a host that does not have it.
+fn not_supported<C: Command>(
+    _host: &mut Host,
+    _call: &Call,
+    _request: &Request<'_, C>,
+    _env: &mut dyn Env,
+) -> Verdict {
+    Err(NtStatus::NOT_SUPPORTED)
+}
+
+impl Host {
+    pub(crate) fn dispatch(&mut self, channel: Channel, input: MessageIn<'_>, env: &mut dyn Env) {
+        let completion = input.completion_requested.then_some(Completion {
+            channel,
+            transaction_id: input.transaction_id,
+        });
+        if let Err(status) = self.route(channel, completion, input.payload, env) {
+            self.refuse(completion, status, env);
+        }
+    }
+
+    fn route(
+        &mut self,
+        channel: Channel,
+        completion: Option<Completion>,
+        payload: &[u8],
+        env: &mut dyn Env,
+    ) -> Result<(), NtStatus> {
+        let version = self.negotiation.version();
+        let message = Message::decode(version, payload).map_err(|error| {
+            tracing::debug!(?channel, %error, "message refused");
+            NtStatus::INVALID_PARAMETER
+        })?;
+        let id = message.id().map_err(|error| {
+            tracing::debug!(?channel, %error, "command refused");
+            match error {
+                DecodeError::UnknownCommand { .. } => NtStatus::NOT_SUPPORTED,
+                _ => NtStatus::INVALID_PARAMETER,
+            }
+        })?;
+        tracing::trace!(?channel, command = id.name(), process = %message.process(), "command");
+        let vgpu = match (id.channel(), channel) {
+            (ChannelType::Adapter, Channel::Vgpu(vgpu)) => vgpu,
+            (ChannelType::Adapter, Channel::Global) => self.vgpu_of(&message)?,
+            (_, Channel::Global) => VgpuId(0),
+            (_, Channel::Vgpu(_)) => return Err(NtStatus::INVALID_PARAMETER),
+        };
+        if message.is_async() && !(id.may_be_async() && self.config.async_messages) {
+            return Err(NtStatus::INVALID_PARAMETER);
+        }
+        let call = Call {
+            version,
+            vgpu,
+            process: message.process(),
+            completion,
+        };
+        self.command(id, &call, &message, env)
+    }
+
+    /// The GPU that an adapter command on the global channel is for. Without an extended header it
+    /// can only be the single one.
+    fn vgpu_of(&self, message: &Message<'_>) -> Result<VgpuId, NtStatus> {
+        if !self.negotiation.version().has_ext_header() && self.vgpus.len() == 1 {
+            return Ok(VgpuId(0));
+        }
+        let luid = message.vgpu();
+        let found = self.vgpus().find(|(_, config)| config.vgpu_luid == luid);
+        found.map(|(id, _)| id).ok_or(NtStatus::INVALID_PARAMETER)
+    }
+
+    fn command(
+        &mut self,
+        id: CommandId,
+        call: &Call,
+        message: &Message<'_>,
+        env: &mut dyn Env,
+    ) -> Result<(), NtStatus> {
+        macro_rules! run {
+            ($handler:path) => {
+                self.run(call, message, $handler, env)
+            };
+        }
+        match id {
+            CommandId::CreateProcess => run!(Self::create_process),
+            CommandId::DestroyProcess => run!(Self::destroy_process),
+            CommandId::SetIoSpaceRegion => run!(Self::set_io_space_region),
+            CommandId::OpenAdapter => run!(Self::open_adapter),
+            CommandId::CloseAdapter => run!(Self::close_adapter_command),
+            CommandId::GetInternalAdapterInfo => run!(Self::internal_adapter_info),
+            CommandId::QueryAdapterInfo => run!(Self::query_adapter_info),
+            CommandId::QueryVideoMemoryInfo => run!(Self::query_video_memory_info),
+            CommandId::QueryClockCalibration => run!(Self::query_clock_calibration),
+            CommandId::CreateDevice => run!(Self::create_device),
+            CommandId::DestroyDevice => run!(Self::destroy_device),
+            CommandId::FlushDevice => run!(Self::flush_device),
+            CommandId::GetDeviceState => run!(Self::get_device_state),
+            CommandId::MarkDeviceAsError => run!(Self::mark_device_as_error),
+            CommandId::CreateContextVirtual => run!(Self::create_context),
+            CommandId::DestroyContext => run!(Self::destroy_context),
+            CommandId::CreatePagingQueue => run!(Self::create_paging_queue),
+            CommandId::DestroyPagingQueue => run!(Self::destroy_paging_queue),
+            CommandId::MakeResident => run!(Self::make_resident),
+            CommandId::Evict => run!(Self::evict),
+            CommandId::CreateAllocation => run!(Self::create_allocation),
+            CommandId::DestroyAllocation => run!(Self::destroy_allocation),
+            CommandId::GetStandardAllocationDriverData => run!(Self::standard_allocation_data),
+            CommandId::SetExistingSysmemStore => run!(Self::set_existing_sysmem_store),
+            CommandId::SetExistingSysmemPages => run!(Self::set_existing_sysmem_pages),
+            CommandId::ReserveGpuVirtualAddress => run!(Self::reserve_gpu_va),
+            CommandId::MapGpuVirtualAddress => run!(Self::map_gpu_va),
+            CommandId::FreeGpuVirtualAddress => run!(Self::free_gpu_va),
+            CommandId::CreateSyncObject => run!(Self::create_sync_object),
+            CommandId::DestroySyncObject => run!(Self::destroy_sync_object),
+            CommandId::SignalSyncObject => run!(Self::signal_sync_object),
+            CommandId::WaitForSyncObjectFromGpu => run!(Self::wait_from_gpu),
+            CommandId::WaitForSyncObjectFromCpu => run!(Self::wait_from_cpu),
+            CommandId::SubmitCommand => run!(Self::submit_command),
+            CommandId::SetContextSchedulingPriority => run!(Self::set_context_priority),
+            CommandId::GetContextSchedulingPriority => run!(Self::get_context_priority),
+            CommandId::Unlock2 => run!(Self::unlock),
+            CommandId::InvalidateCache => run!(Self::invalidate_cache),
+            CommandId::FlushHeapTransitions => run!(Self::flush_heap_transitions),
+            CommandId::QueryAllocationResidency => run!(Self::query_residency),
+            CommandId::Lock2 => run!(not_supported::<gpupv::Lock2>),
+            CommandId::OpenSyncObject => run!(not_supported::<gpupv::OpenSyncObject>),
+            CommandId::CreateNtSharedObject => run!(not_supported::<gpupv::CreateNtSharedObject>),
+            CommandId::DestroyNtSharedObject => run!(not_supported::<gpupv::DestroyNtSharedObject>),
+            CommandId::ShareObjectWithHost => run!(not_supported::<gpupv::ShareObjectWithHost>),
+            CommandId::IsFeatureEnabledGlobal => {
+                run!(not_supported::<gpupv::IsFeatureEnabledGlobal>)
+            }
+            CommandId::IsFeatureEnabled => run!(not_supported::<gpupv::IsFeatureEnabled>),
+            CommandId::Escape => run!(not_supported::<gpupv::Escape>),
+            CommandId::UpdateGpuVirtualAddress => {
+                run!(not_supported::<gpupv::UpdateGpuVirtualAddress>)
+            }
+            CommandId::OpenResource => run!(not_supported::<gpupv::OpenResource>),
+            CommandId::QueryStatistics => run!(not_supported::<gpupv::QueryStatistics>),
+            CommandId::ChangeVideoMemoryReservation => {
+                run!(not_supported::<gpupv::ChangeVideoMemoryReservation>)
+            }
+            CommandId::CreateHwQueue => run!(not_supported::<gpupv::CreateHwQueue>),
+            CommandId::DestroyHwQueue => run!(not_supported::<gpupv::DestroyHwQueue>),
+            CommandId::SubmitCommandToHwQueue => {
+                run!(not_supported::<gpupv::SubmitCommandToHwQueue>)
+            }
+            CommandId::UpdateAllocationProperty => {
+                run!(not_supported::<gpupv::UpdateAllocationProperty>)
+            }
+            CommandId::OfferAllocations => run!(not_supported::<gpupv::OfferAllocations>),
+            CommandId::ReclaimAllocations => run!(not_supported::<gpupv::ReclaimAllocations>),
+            CommandId::SetAllocationPriority => run!(not_supported::<gpupv::SetAllocationPriority>),
+            CommandId::GetAllocationPriority => run!(not_supported::<gpupv::GetAllocationPriority>),
+        }
+    }
+
+    /// Parses a command, runs its handler and answers.
+    fn run<C: Command>(
+        &mut self,
+        call: &Call,
+        message: &Message<'_>,
+        handler: Handler<C>,
+        env: &mut dyn Env,
+    ) -> Result<(), NtStatus> {
+        let request = message
+            .parse::<C>()
+            .map_err(|_| NtStatus::INVALID_PARAMETER)?;
+        let verdict = self
+            .admit(C::ID, call)
+            .and_then(|()| handler(self, call, &request, env));
+        match verdict {
+            Ok(answer) => {
+                let held = Held {
+                    completion: call.completion,
+                    bytes: answer.bytes,
+                    jobs: answer.hold.jobs,
+                    backings: answer.hold.backings,
+                };
+                self.complete(held, env);
+            }
+            Err(status) => {
+                tracing::debug!(command = C::ID.name(), %status, "refused");
+                if let Some(to) = call.completion {
+                    let payload = call.failure(&request, status);
+                    env.complete(to.channel, to.transaction_id, &payload);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks what every command of its kind needs: a process, an open adapter.
+    fn admit(&self, id: CommandId, call: &Call) -> Result<(), NtStatus> {
+        if self.held.len() >= MAX_HELD_COMPLETIONS {
+            return Err(NtStatus::NO_MEMORY);
+        }
+        if id.has_process() {
+            self.process(call.process)?;
+        }
+        let opens = matches!(
+            id,
+            CommandId::OpenAdapter | CommandId::GetInternalAdapterInfo
+        );
+        if id.channel() == ChannelType::Adapter && !opens {
+            self.open_vgpu(call.vgpu)?;
+        }
+        Ok(())
+    }
+
+    /// Sends a completion, now or when the jobs it waits for have ended.
+    pub(crate) fn complete(&mut self, mut held: Held, env: &mut dyn Env) {
+        let running = |job| {
+            self.vgpus
+                .iter()
+                .any(|vgpu| vgpu.running.as_ref().is_some_and(|run| run.job == job))
+        };
+        held.jobs.retain(|job| running(*job));
+        if !held.jobs.is_empty() {
+            self.held.push(held);
+            return;
+        }
+        for backing in &held.backings {
+            self.unpin(backing);
+        }
+        if let Some(to) = held.completion {
+            env.complete(to.channel, to.transaction_id, &held.bytes);
+        }
+    }
+
+    /// Gives an asynchronous command's failure to the device it was for.
+    pub(crate) fn report<T>(
+        &mut self,
+        call: &Call,
+        object: Handle,
+        result: Result<T, NtStatus>,
+        env: &mut dyn Env,
+    ) -> Result<T, NtStatus> {
+        if let (Err(status), None) = (&result, call.completion) {
+            let device = self.process(call.process).and_then(|process| {
+                let object_device = process.device_of(call.vgpu, object)?;
+                Ok(object_device.some().unwrap_or(object))
+            });
+            if let Ok(device) = device {
+                tracing::debug!(%device, %status, "asynchronous command failed");
+                let state = ExecutionState::STOPPED;
+                let fault = PageFaultState::default();
+                self.fail_device(call.process, device, state, fault, env);
+            }
+        }
+        result
+    }
+}

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The world around the host, as a trait: everything it causes goes through here, and everything
+//! it needs to know of the machine comes from here.
+
+use std::sync::Arc;
+
+use guest_memory::GuestRange;
+
+use crate::job::Job;
+
+/// A virtual GPU, by its place in the VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VgpuId(pub(crate) usize);
+
+impl VgpuId {
+    /// The place, from 0, in the order of [`crate::Host::add_vgpu`].
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
+/// A VMBus channel of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Channel {
+    /// The channel of the whole VM.
+    Global,
+    /// The channel of one virtual GPU.
+    Vgpu(VgpuId),
+}
+
+/// A guest's message.
+#[derive(Debug, Clone, Copy)]
+pub struct MessageIn<'a> {
+    /// Identifies the completion.
+    pub transaction_id: u64,
+    /// Whether the guest waits for a completion.
+    pub completion_requested: bool,
+    /// The packet's payload, copied out of the ring.
+    pub payload: &'a [u8],
+}
+
+/// Host memory that the guest sees at the address it chose for the I/O space.
+pub trait IoSpace: Send + Sync {
+    /// Stores a little-endian word with release ordering. `offset` is a multiple of 8 inside the
+    /// space.
+    fn store_u64(&self, offset: u64, value: u64);
+
+    /// Loads a little-endian word with acquire ordering.
+    fn load_u64(&self, offset: u64) -> u64;
+}
+
+/// The I/O space could not be put where the guest wants it.
+#[derive(Debug, thiserror::Error)]
+#[error("I/O space of {len:#x} bytes at {gpa:#x}: {reason}")]
+pub struct IoSpaceError {
+    /// Guest-physical start.
+    pub gpa: u64,
+    /// Bytes.
+    pub len: u64,
+    /// Why not.
+    pub reason: String,
+}
+
+/// What the host causes and asks. Implementations must not call back into the host.
+pub trait Env {
+    /// Completes a message.
+    fn complete(&mut self, channel: Channel, transaction_id: u64, payload: &[u8]);
+
+    /// Sends a message to the guest on the global channel, without a completion.
+    fn send(&mut self, payload: &[u8]);
+
+    /// The guest memory of a GPADL that was established on the global channel.
+    fn gpadl(&self, gpadl: u32) -> Option<Vec<GuestRange>>;
+
+    /// Runs a job on the engine of a virtual GPU, elsewhere. One job at a time is given to each
+    /// GPU; [`crate::Host::engine_done`] takes the outcome.
+    fn start_job(&mut self, vgpu: VgpuId, job: Job);
+
+    /// Makes host memory of `len` bytes, zeroed, visible to the guest at `gpa`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the range is not free in the guest's address space, or memory is short.
+    fn map_io_space(&mut self, gpa: u64, len: u64) -> Result<Arc<dyn IoSpace>, IoSpaceError>;
+
+    /// Takes the I/O space away again.
+    fn unmap_io_space(&mut self);
+
+    /// Nanoseconds since any fixed moment.
+    fn now_ns(&self) -> u64;
+}

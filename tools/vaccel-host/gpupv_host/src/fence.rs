@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Monitored fences and the I/O-space pages they live in (protocol 4.9).
+//!
+//! The host's own copy of a value is the one that counts; the page is what the guest reads. Each
+//! fence has a page to itself, because guests map whole pages and ignore offsets. The last page of
+//! the region is never used, because guests refuse it. A page returns to the free list when the
+//! fence's handle is destroyed; queued work may keep the fence itself alive longer.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
+
+use gpupv::SyncObjectFlags;
+
+use crate::env::IoSpace;
+use crate::va::{END_PAGE, PAGE};
+
+/// Words cleared when a page gets a new fence.
+const PAGE_WORDS: u64 = PAGE / 8;
+/// GPU addresses of fences start above the address space of allocations. They are unique and never
+/// 0, but the engine has no packet that uses them.
+const FENCE_VA: u64 = END_PAGE * PAGE;
+
+/// The region of guest-physical addresses in which fences appear.
+pub struct FencePages {
+    io: Arc<dyn IoSpace>,
+    base: u64,
+    pages: u64,
+    next: u64,
+    free: Vec<u64>,
+}
+
+impl FencePages {
+    /// Pages in a region of `length` bytes at `base`.
+    pub fn new(io: Arc<dyn IoSpace>, base: u64, length: u64) -> Self {
+        let pages = length.checked_div(PAGE).unwrap_or(0).saturating_sub(1);
+        Self {
+            io,
+            base,
+            pages,
+            next: 0,
+            free: Vec::new(),
+        }
+    }
+
+    /// Makes a fence in a page of its own; `None` when there is no page.
+    pub fn fence(&mut self, initial: u64, flags: SyncObjectFlags) -> Option<Arc<Fence>> {
+        let page = match self.free.pop() {
+            Some(page) => page,
+            None if self.next < self.pages => {
+                let page = self.next;
+                self.next = self.next.saturating_add(1);
+                page
+            }
+            None => return None,
+        };
+        let offset = page.saturating_mul(PAGE);
+        for word in 0..PAGE_WORDS {
+            let at = word.saturating_mul(8).saturating_add(offset);
+            self.io.store_u64(at, 0);
+        }
+        let fence = Fence {
+            io: Arc::clone(&self.io),
+            offset,
+            address: self.base.saturating_add(offset),
+            value: AtomicU64::new(0),
+            open: AtomicBool::new(true),
+            flags,
+        };
+        fence.store(initial);
+        Some(Arc::new(fence))
+    }
+
+    /// Takes the page of a fence whose handle is destroyed.
+    pub fn release(&mut self, fence: &Fence) {
+        if fence.open.swap(false, Ordering::Relaxed) {
+            if let Some(page) = fence.offset.checked_div(PAGE) {
+                self.free.push(page);
+            }
+        }
+    }
+}
+
+/// A monitored fence. Only the thread that owns the host changes it.
+pub struct Fence {
+    io: Arc<dyn IoSpace>,
+    offset: u64,
+    address: u64,
+    value: AtomicU64,
+    open: AtomicBool,
+    flags: SyncObjectFlags,
+}
+
+impl std::fmt::Debug for Fence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fence")
+            .field("address", &self.address)
+            .field("value", &self.value)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Fence {
+    /// Guest-physical address of its page.
+    pub fn guest_physical(&self) -> u64 {
+        self.address
+    }
+
+    /// GPU virtual address.
+    pub fn gpu_va(&self) -> u64 {
+        FENCE_VA.saturating_add(self.offset)
+    }
+
+    /// How it was created.
+    pub fn flags(&self) -> SyncObjectFlags {
+        self.flags
+    }
+
+    /// The value.
+    pub fn value(&self) -> u64 {
+        self.value.load(Ordering::Relaxed)
+    }
+
+    /// Whether a wait for `value` is over.
+    pub fn reached(&self, value: u64) -> bool {
+        self.value() >= value
+    }
+
+    /// Whether its handle still exists.
+    pub fn is_open(&self) -> bool {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Sets the value, whatever it was, and publishes it.
+    pub fn store(&self, value: u64) {
+        self.value.store(value, Ordering::Relaxed);
+        if self.is_open() {
+            self.io.store_u64(self.offset, value);
+        }
+    }
+
+    /// Sets a higher value; a lower one only with `rewind`. Returns whether it was set.
+    pub fn signal(&self, value: u64, rewind: bool) -> bool {
+        if value < self.value() && !rewind {
+            return false;
+        }
+        self.store(value);
+        true
+    }
+}
+
+/// A fence and a value to wait for or to signal.
+#[derive(Debug, Clone)]
+pub struct FenceValue {
+    /// The fence.
+    pub fence: Arc<Fence>,
+    /// The value.
+    pub value: u64,
+}
+
+impl FenceValue {
+    /// Whether a wait for it is over.
+    pub fn reached(&self) -> bool {
+        self.fence.reached(self.value)
+    }
+}

@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The host as its user sees it: GPUs, channels, messages, finished jobs.
+//!
+//! Channels may open and close at any time and in any order. A closed vGPU channel closes its
+//! adapter; a closed global channel ends everything, because the I/O space went with it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use gpupv::{Handle, NtStatus, PAGE_SIZE};
+
+use crate::backing::Backing;
+use crate::call::{bare, Completion};
+use crate::config::{HostConfig, VgpuConfig, MAX_PROCESSES, MAX_VGPUS};
+use crate::env::{Channel, Env, MessageIn, VgpuId};
+use crate::fence::{FencePages, FenceValue};
+use crate::handle_table::HandleTable;
+use crate::job::{Cancel, JobId, JobOutcome};
+use crate::pci::{Negotiation, PciWindow};
+use crate::process::Process;
+use crate::va::VaTable;
+
+/// No more virtual GPUs can be added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a VM has at most {MAX_VGPUS} virtual GPUs")]
+pub struct TooManyVgpus;
+
+/// A virtual GPU.
+pub(crate) struct Vgpu {
+    pub(crate) config: VgpuConfig,
+    /// The guest opened it (OPENADAPTER).
+    pub(crate) open: bool,
+    /// The job its engine runs.
+    pub(crate) running: Option<Running>,
+    /// Context that ran last (bits of process and context handle), for fairness among equals.
+    pub(crate) last: (u32, u32),
+    /// The next job gives a wrong result.
+    pub(crate) flip: bool,
+}
+
+/// A job on an engine.
+pub(crate) struct Running {
+    pub(crate) job: JobId,
+    /// Whose it is; `None` once its context is gone.
+    pub(crate) owner: Option<Owner>,
+    /// The address space it sees.
+    pub(crate) table: Arc<VaTable>,
+    pub(crate) cancel: Cancel,
+    /// It was to give a wrong result.
+    pub(crate) flip: bool,
+}
+
+/// Where a job came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Owner {
+    pub(crate) process: Handle,
+    pub(crate) device: Handle,
+    pub(crate) context: Handle,
+}
+
+/// A CPU wait that has not been answered.
+pub(crate) struct CpuWait {
+    pub(crate) process: Handle,
+    pub(crate) fences: Vec<FenceValue>,
+    pub(crate) any: bool,
+    pub(crate) event: u64,
+}
+
+/// A completion held back until jobs end.
+pub(crate) struct Held {
+    pub(crate) completion: Option<Completion>,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) jobs: Vec<JobId>,
+    pub(crate) backings: Vec<Arc<Backing>>,
+}
+
+/// The GPU-PV host of one VM.
+pub struct Host {
+    pub(crate) config: HostConfig,
+    pub(crate) negotiation: Arc<Negotiation>,
+    pub(crate) vgpus: Vec<Vgpu>,
+    pub(crate) processes: HandleTable<Process>,
+    pub(crate) fences: Option<FencePages>,
+    pub(crate) cpu_waits: Vec<CpuWait>,
+    pub(crate) held: Vec<Held>,
+    /// Contexts that have work queued, by the bits of process and context handle.
+    pub(crate) active: BTreeMap<(u32, u32), (VgpuId, Owner)>,
+    /// Fences to signal once the command being handled has been completed.
+    pub(crate) after: Vec<FenceValue>,
+    pub(crate) pinned_pages: u64,
+    pub(crate) next_job: u64,
+}
+
+impl Host {
+    /// A host without GPUs.
+    pub fn new(config: HostConfig) -> Self {
+        Self {
+            negotiation: Arc::new(Negotiation::new(&config)),
+            config,
+            vgpus: Vec::new(),
+            processes: HandleTable::new(MAX_PROCESSES),
+            fences: None,
+            cpu_waits: Vec::new(),
+            held: Vec::new(),
+            active: BTreeMap::new(),
+            after: Vec::new(),
+            pinned_pages: 0,
+            next_job: 0,
+        }
+    }
+
+    /// Adds a virtual GPU.
+    ///
+    /// # Errors
+    ///
+    /// [`TooManyVgpus`] at [`MAX_VGPUS`].
+    pub fn add_vgpu(&mut self, config: VgpuConfig) -> Result<VgpuId, TooManyVgpus> {
+        if self.vgpus.len() >= MAX_VGPUS {
+            return Err(TooManyVgpus);
+        }
+        self.vgpus.push(Vgpu {
+            config,
+            open: false,
+            running: None,
+            last: (0, 0),
+            flip: false,
+        });
+        Ok(VgpuId(self.vgpus.len().saturating_sub(1)))
+    }
+
+    /// How the host was configured.
+    pub fn config(&self) -> &HostConfig {
+        &self.config
+    }
+
+    /// The virtual GPUs.
+    pub fn vgpus(&self) -> impl Iterator<Item = (VgpuId, &VgpuConfig)> {
+        let number = |(id, vgpu): (usize, _)| (VgpuId(id), vgpu);
+        self.vgpus
+            .iter()
+            .map(|vgpu| &vgpu.config)
+            .enumerate()
+            .map(number)
+    }
+
+    /// The configuration window of a virtual GPU, for use on any thread.
+    pub fn pci_window(&self, vgpu: VgpuId) -> Option<PciWindow> {
+        let config = &self.vgpus.get(vgpu.0)?.config;
+        Some(PciWindow::new(
+            Arc::clone(&self.negotiation),
+            &self.config,
+            config,
+        ))
+    }
+
+    /// Makes the next job of a GPU that writes anything leave one wrong element in the last thing
+    /// it wrote. Whether there is such a GPU.
+    pub fn arm_wrong_result(&mut self, vgpu: VgpuId) -> bool {
+        let vgpu = self.vgpus.get_mut(vgpu.0);
+        vgpu.map(|vgpu| vgpu.flip = true).is_some()
+    }
+
+    /// A channel was opened by the guest.
+    pub fn channel_opened(&mut self, channel: Channel) {
+        tracing::info!(?channel, "channel opened");
+    }
+
+    /// A channel was closed by the guest, or rescinded. Guest memory that was shared through it is
+    /// not touched any more when this returns.
+    pub fn channel_closed(&mut self, channel: Channel, env: &mut dyn Env) {
+        tracing::info!(?channel, "channel closed");
+        for held in &mut self.held {
+            if held.completion.is_some_and(|at| at.channel == channel) {
+                held.completion = None;
+                held.backings.iter().for_each(|backing| backing.revoke());
+            }
+        }
+        match channel {
+            Channel::Global => {
+                for vgpu in &mut self.vgpus {
+                    vgpu.open = false;
+                }
+                self.remove_everything();
+                for held in &self.held {
+                    held.backings.iter().for_each(|backing| backing.revoke());
+                }
+                if self.fences.take().is_some() {
+                    env.unmap_io_space();
+                }
+            }
+            Channel::Vgpu(vgpu) => self.close_adapter(vgpu),
+        }
+        self.settle(env);
+    }
+
+    /// The VM was reset: as if every channel was closed, and nothing was negotiated.
+    pub fn reset(&mut self, env: &mut dyn Env) {
+        self.channel_closed(Channel::Global, env);
+        self.negotiation.reset();
+    }
+
+    /// The guest took back a GPADL, or it was revoked. Its memory is not touched any more when this
+    /// returns; what was backed by it faults.
+    pub fn gpadl_revoked(&mut self, gpadl: u32) {
+        for (_, process) in self.processes.iter() {
+            for allocation in process.allocations() {
+                if allocation.gpadl == Some(gpadl) {
+                    allocation.backing.revoke();
+                }
+            }
+        }
+    }
+
+    /// A message of the guest arrived on a channel.
+    pub fn message(&mut self, channel: Channel, message: MessageIn<'_>, env: &mut dyn Env) {
+        self.dispatch(channel, message, env);
+        for signal in std::mem::take(&mut self.after) {
+            signal.fence.signal(signal.value, false);
+        }
+        self.settle(env);
+    }
+
+    /// A job ended.
+    pub fn engine_done(&mut self, job: JobId, outcome: JobOutcome, env: &mut dyn Env) {
+        self.job_done(job, outcome, env);
+        self.settle(env);
+    }
+
+    /// Completes a message that has no reply of its own.
+    pub(crate) fn refuse(
+        &self,
+        completion: Option<Completion>,
+        status: NtStatus,
+        env: &mut dyn Env,
+    ) {
+        if let Some(to) = completion {
+            env.complete(to.channel, to.transaction_id, &bare(status));
+        }
+    }
+
+    /// A process.
+    pub(crate) fn process(&self, handle: Handle) -> Result<&Process, NtStatus> {
+        self.processes.get(handle).ok_or(NtStatus::INVALID_HANDLE)
+    }
+
+    /// A process, to change it.
+    pub(crate) fn process_mut(&mut self, handle: Handle) -> Result<&mut Process, NtStatus> {
+        self.processes
+            .get_mut(handle)
+            .ok_or(NtStatus::INVALID_HANDLE)
+    }
+
+    /// A virtual GPU.
+    pub(crate) fn vgpu(&self, id: VgpuId) -> Result<&Vgpu, NtStatus> {
+        self.vgpus.get(id.0).ok_or(NtStatus::DEVICE_REMOVED)
+    }
+
+    /// A virtual GPU that the guest opened.
+    pub(crate) fn open_vgpu(&self, id: VgpuId) -> Result<&Vgpu, NtStatus> {
+        self.vgpu(id)?.opened()
+    }
+
+    /// Bytes resident on a GPU, of all processes.
+    pub(crate) fn resident_on(&self, vgpu: VgpuId) -> u64 {
+        let used = self.processes.iter().map(|(_, process)| process.used(vgpu));
+        used.fold(0, u64::saturating_add)
+    }
+
+    /// Counts the pages of an allocation as no longer accessible.
+    pub(crate) fn unpin(&mut self, backing: &Backing) {
+        backing.revoke();
+        self.pinned_pages = self.pinned_pages.saturating_sub(backing.pages());
+    }
+}
+
+impl Vgpu {
+    /// This GPU, if the guest opened it.
+    pub(crate) fn opened(&self) -> Result<&Self, NtStatus> {
+        if self.open {
+            Ok(self)
+        } else {
+            Err(NtStatus::DEVICE_REMOVED)
+        }
+    }
+}
+
+impl VgpuId {
+    /// The host's handle of the adapter. Its index is far above those of objects.
+    pub(crate) fn adapter_handle(self) -> Handle {
+        const FIRST_INDEX: usize = 0x0080_0000;
+        let index = u32::try_from(self.0.saturating_add(FIRST_INDEX)).unwrap_or(Handle::MAX_INDEX);
+        Handle::pack(0, index, 1)
+    }
+
+    /// Checks that a command names this adapter.
+    pub(crate) fn check_adapter(self, handle: Handle) -> Result<(), NtStatus> {
+        if handle == self.adapter_handle() {
+            Ok(())
+        } else {
+            Err(NtStatus::INVALID_HANDLE)
+        }
+    }
+}
+
+/// Bytes as whole pages; `None` if they are none or not whole.
+pub(crate) fn whole_pages(bytes: u64) -> Option<u64> {
+    let pages = bytes.checked_div(PAGE_SIZE)?;
+    (pages != 0 && bytes.checked_rem(PAGE_SIZE) == Some(0)).then_some(pages)
+}

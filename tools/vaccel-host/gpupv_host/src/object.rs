@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The objects of a process (protocol 4): what they hold and who frees them.
+//!
+//! Everything but a device belongs to one, and goes when it goes. A fence that belongs to a paging
+//! queue goes with the queue.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use engine::Commands;
+use gpupv::{ExecutionState, Handle, PageFaultState};
+
+use crate::backing::Backing;
+use crate::env::VgpuId;
+use crate::fence::{Fence, FenceValue};
+use crate::job::JobId;
+
+/// An object, and where it belongs.
+#[derive(Debug)]
+pub struct Object {
+    /// The virtual GPU it is on.
+    pub vgpu: VgpuId,
+    /// The device it belongs to; none for a device.
+    pub device: Handle,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// What an object is.
+#[derive(Debug)]
+pub enum Kind {
+    /// A device.
+    Device(Device),
+    /// An execution context.
+    Context(Context),
+    /// A paging queue.
+    PagingQueue(PagingQueue),
+    /// An allocation.
+    Allocation(Allocation),
+    /// A resource.
+    Resource(Resource),
+    /// A monitored fence.
+    Sync(SyncObject),
+}
+
+/// A device: container of everything else.
+#[derive(Debug)]
+pub struct Device {
+    /// What the guest wants back in SETGUESTDATA.
+    pub cookie: u64,
+    /// ACTIVE until something goes wrong, then for ever what went wrong first.
+    pub state: ExecutionState,
+    /// The page fault that stopped it.
+    pub fault: PageFaultState,
+}
+
+/// An execution context: a queue whose work is done in order.
+#[derive(Debug, Default)]
+pub struct Context {
+    /// What has not begun.
+    pub queue: VecDeque<Work>,
+    /// The job of this context that the engine runs.
+    pub running: Option<JobId>,
+    /// Global scheduling priority, -7 to 7.
+    pub priority: i32,
+    /// Priority among the contexts of the process, -7 to 7.
+    pub in_process_priority: i32,
+}
+
+/// One thing a context has to do.
+#[derive(Debug)]
+pub enum Work {
+    /// Wait until all are reached.
+    Wait(Vec<FenceValue>),
+    /// Run commands.
+    Run(Commands),
+    /// Signal fences; a lower value than the present one only with `rewind`.
+    Signal {
+        /// What to signal.
+        fences: Vec<FenceValue>,
+        /// Allow lower values.
+        rewind: bool,
+    },
+    /// Send a guest event.
+    Event(u64),
+}
+
+/// A paging queue.
+#[derive(Debug)]
+pub struct PagingQueue {
+    /// Its fence.
+    pub fence: Arc<Fence>,
+    /// The fence's handle.
+    pub fence_handle: Handle,
+    /// The value that the last operation reaches.
+    pub last: u64,
+}
+
+/// An allocation in guest memory.
+#[derive(Debug)]
+pub struct Allocation {
+    /// Its pages.
+    pub backing: Arc<Backing>,
+    /// How often it was made resident and not evicted.
+    pub resident: u32,
+    /// The resource it is in, or none.
+    pub resource: Handle,
+    /// The GPADL its pages came from.
+    pub gpadl: Option<u32>,
+}
+
+impl Allocation {
+    /// Size in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.backing.pages().saturating_mul(gpupv::PAGE_SIZE)
+    }
+}
+
+/// A resource: allocations that go together.
+#[derive(Debug, Default)]
+pub struct Resource {
+    /// Its allocations.
+    pub allocations: Vec<Handle>,
+}
+
+/// A monitored fence as a process holds it.
+#[derive(Debug)]
+pub struct SyncObject {
+    /// The fence.
+    pub fence: Arc<Fence>,
+    /// The host signals it (fence of a paging queue): the guest cannot signal or destroy it.
+    pub owned: bool,
+}

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Taking objects away: one, a device with everything on it, a process, all of them.
+//!
+//! What is removed while a job runs on its behalf tells the job to stop; the caller gets the job,
+//! to acknowledge only when it has ended.
+
+use std::sync::Arc;
+
+use gpupv::Handle;
+
+use crate::backing::Backing;
+use crate::env::VgpuId;
+use crate::host::Host;
+use crate::job::JobId;
+use crate::object::{Allocation, Kind, Object};
+use crate::process::Process;
+
+impl Process {
+    /// Every allocation.
+    pub(crate) fn allocations(&self) -> impl Iterator<Item = &Allocation> {
+        self.objects
+            .iter()
+            .filter_map(|(_, object)| match &object.kind {
+                Kind::Allocation(allocation) => Some(allocation),
+                _ => None,
+            })
+    }
+}
+
+impl Host {
+    /// The jobs that run for a device.
+    pub(crate) fn jobs_of(&self, process: Handle, device: Handle) -> Vec<JobId> {
+        let runs = self.vgpus.iter().filter_map(|vgpu| vgpu.running.as_ref());
+        let of_device = runs.filter(|run| {
+            let owner = run.owner;
+            owner.is_some_and(|owner| owner.process == process && owner.device == device)
+        });
+        of_device.map(|run| run.job).collect()
+    }
+
+    /// Removes one object. Returns the job that ran for it, which has been told to stop.
+    pub(crate) fn remove_object(&mut self, process: Handle, handle: Handle) -> Option<JobId> {
+        let owner = self.processes.get_mut(process)?;
+        let kind = match owner.objects.get(handle)?.kind {
+            Kind::Allocation(_) => {
+                let (backing, _) = self.detach_allocation(process, handle)?;
+                self.unpin(&backing);
+                return None;
+            }
+            _ => owner.objects.remove(handle)?.kind,
+        };
+        match kind {
+            Kind::Context(_) => return self.orphan(process, handle),
+            Kind::Sync(sync) => {
+                if let Some(pages) = &mut self.fences {
+                    pages.release(&sync.fence);
+                }
+            }
+            Kind::PagingQueue(queue) => {
+                self.remove_object(process, queue.fence_handle);
+            }
+            Kind::Device(_) | Kind::Resource(_) | Kind::Allocation(_) => {}
+        }
+        None
+    }
+
+    /// Cuts the job of a context loose and tells it to stop.
+    fn orphan(&mut self, process: Handle, context: Handle) -> Option<JobId> {
+        let mut runs = self
+            .vgpus
+            .iter_mut()
+            .filter_map(|vgpu| vgpu.running.as_mut());
+        let run = runs.find(|run| {
+            let owner = run.owner;
+            owner.is_some_and(|owner| owner.process == process && owner.context == context)
+        })?;
+        run.owner = None;
+        run.cancel.cancel();
+        Some(run.job)
+    }
+
+    /// Takes an allocation out of its process, resource and address space. Its pages stay pinned;
+    /// the caller gets them, and the running job that may touch them.
+    pub(crate) fn detach_allocation(
+        &mut self,
+        process: Handle,
+        handle: Handle,
+    ) -> Option<(Arc<Backing>, Option<JobId>)> {
+        let owner = self.processes.get_mut(process)?;
+        let object = owner.objects.get(handle)?;
+        let vgpu = object.vgpu;
+        let Kind::Allocation(_) = object.kind else {
+            return None;
+        };
+        let Object {
+            kind: Kind::Allocation(allocation),
+            ..
+        } = owner.objects.remove(handle)?
+        else {
+            return None;
+        };
+        if allocation.resident != 0 {
+            let used = owner.used(vgpu).saturating_sub(allocation.bytes());
+            owner.set_used(vgpu, used);
+        }
+        if let Ok(resource) = owner.resource_mut(vgpu, allocation.resource) {
+            resource.allocations.retain(|member| *member != handle);
+        }
+        if let Some(space) = owner.spaces.get_mut(&vgpu) {
+            space.forget(&allocation.backing);
+        }
+        let running = self.vgpus.get(vgpu.index())?.running.as_ref();
+        let job = running.filter(|run| run.table.uses(&allocation.backing));
+        Some((allocation.backing, job.map(|run| run.job)))
+    }
+
+    /// Removes a device and everything on it. Returns the jobs that ran for it.
+    pub(crate) fn remove_device(&mut self, process: Handle, device: Handle) -> Vec<JobId> {
+        let Some(owner) = self.processes.get(process) else {
+            return Vec::new();
+        };
+        let doomed = owner.device_objects(device);
+        doomed
+            .into_iter()
+            .filter_map(|handle| self.remove_object(process, handle))
+            .collect()
+    }
+
+    /// Removes a process and everything it has. Returns the jobs that ran for it.
+    pub(crate) fn remove_process(&mut self, process: Handle) -> Vec<JobId> {
+        let Some(owner) = self.processes.get(process) else {
+            return Vec::new();
+        };
+        let doomed: Vec<Handle> = owner.objects.iter().map(|(handle, _)| handle).collect();
+        let jobs = doomed
+            .into_iter()
+            .filter_map(|handle| self.remove_object(process, handle))
+            .collect();
+        self.processes.remove(process);
+        self.cpu_waits.retain(|wait| wait.process != process);
+        jobs
+    }
+
+    /// Closes an adapter: its devices and address spaces go, of all processes.
+    pub(crate) fn close_adapter(&mut self, vgpu: VgpuId) {
+        let Some(closed) = self.vgpus.get_mut(vgpu.index()) else {
+            return;
+        };
+        closed.open = false;
+        let processes: Vec<Handle> = self.processes.iter().map(|(handle, _)| handle).collect();
+        for process in processes {
+            let devices = self.processes.get(process).map(|p| p.devices(vgpu));
+            for device in devices.unwrap_or_default() {
+                self.remove_device(process, device);
+            }
+            if let Some(process) = self.processes.get_mut(process) {
+                process.spaces.remove(&vgpu);
+            }
+        }
+    }
+
+    /// Removes every process.
+    pub(crate) fn remove_everything(&mut self) {
+        let processes: Vec<Handle> = self.processes.iter().map(|(handle, _)| handle).collect();
+        for process in processes {
+            self.remove_process(process);
+        }
+    }
+}

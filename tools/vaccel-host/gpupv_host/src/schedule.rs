@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What runs when: the queues of contexts, engines, CPU waits.
+//!
+//! A context does its work strictly in order. A wait that is not over blocks its own context only.
+//! An engine runs one job at a time; of the contexts that have one ready, those of the highest
+//! priority take turns.
+
+use std::sync::Arc;
+
+use engine::{Access, Commands, Outcome};
+use gpupv::{Event, ExecutionState, PageFaultFlags, PageFaultState, SignalGuestEvent};
+
+use crate::device::send;
+use crate::env::{Env, VgpuId};
+use crate::host::{Host, Owner, Running, Vgpu};
+use crate::job::{Cancel, Job, JobId, JobOutcome};
+use crate::object::{Context, Kind, Work};
+
+impl Context {
+    /// Does what can be done now. Returns whether anything was.
+    fn advance(&mut self, env: &mut dyn Env) -> bool {
+        let mut progress = false;
+        while self.running.is_none() {
+            match self.queue.front() {
+                Some(Work::Wait(fences)) if fences.iter().all(|pair| pair.reached()) => {}
+                Some(Work::Signal { fences, rewind }) => {
+                    for pair in fences {
+                        pair.fence.signal(pair.value, *rewind);
+                    }
+                }
+                Some(Work::Event(event)) => signal_event(*event, env),
+                Some(Work::Wait(_) | Work::Run(_)) | None => break,
+            }
+            self.queue.pop_front();
+            progress = true;
+        }
+        progress
+    }
+
+    /// The commands to run next, if that is what comes next.
+    fn ready(&self) -> Option<Commands> {
+        match self.queue.front() {
+            Some(Work::Run(commands)) if self.running.is_none() => Some(*commands),
+            _ => None,
+        }
+    }
+
+    /// Which contexts go first: global priority, then priority in the process.
+    fn rank(&self) -> (i32, i32) {
+        (self.priority, self.in_process_priority)
+    }
+}
+
+fn signal_event(event: u64, env: &mut dyn Env) {
+    send(&Event::Signal(SignalGuestEvent::new(event)), env);
+}
+
+impl Host {
+    /// Does everything that can be done now. Called after each input.
+    pub(crate) fn settle(&mut self, env: &mut dyn Env) {
+        loop {
+            let mut progress = false;
+            for (vgpu, owner) in self.active.values() {
+                let process = self.processes.get_mut(owner.process);
+                let context = process.and_then(|p| p.context_mut(*vgpu, owner.context).ok());
+                progress |= context.is_some_and(|context| context.advance(env));
+            }
+            if !progress {
+                break;
+            }
+        }
+        let processes = &self.processes;
+        self.active.retain(|_, (vgpu, owner)| {
+            let process = processes.get(owner.process);
+            let context = process.and_then(|p| p.context(*vgpu, owner.context).ok());
+            context.is_some_and(|context| !context.queue.is_empty())
+        });
+        self.cpu_waits.retain(|wait| {
+            let over = |pair: &crate::fence::FenceValue| pair.reached() || !pair.fence.is_open();
+            let done = if wait.any {
+                wait.fences.iter().any(over)
+            } else {
+                wait.fences.iter().all(over)
+            };
+            if done {
+                signal_event(wait.event, env);
+            }
+            !done
+        });
+        for index in 0..self.vgpus.len() {
+            self.start_next(VgpuId(index), env);
+        }
+    }
+
+    /// The context whose job an idle engine takes next.
+    fn next_context(&self, id: VgpuId, last: (u32, u32)) -> Option<(Owner, Commands)> {
+        let mut best = None;
+        for (at, (vgpu, owner)) in self.active.iter().filter(|(_, (vgpu, _))| *vgpu == id) {
+            let process = self.processes.get(owner.process);
+            let context = process.and_then(|p| p.context(*vgpu, owner.context).ok());
+            let Some((candidate, commands)) = context.and_then(|c| Some((c, c.ready()?))) else {
+                continue;
+            };
+            // Among equals those after the last one come first, in order of their handles.
+            let turn = std::cmp::Reverse((*at <= last, *at));
+            let rank = (candidate.rank(), turn);
+            if best.as_ref().is_none_or(|(highest, _, _)| rank > *highest) {
+                best = Some((rank, *owner, commands));
+            }
+        }
+        best.map(|(_, owner, commands)| (owner, commands))
+    }
+
+    /// Gives an idle engine its next job.
+    fn start_next(&mut self, id: VgpuId, env: &mut dyn Env) {
+        let Some(vgpu) = self.vgpus.get(id.index()) else {
+            return;
+        };
+        if vgpu.running.is_some() {
+            return;
+        }
+        let Some((owner, commands)) = self.next_context(id, vgpu.last) else {
+            return;
+        };
+        let job = JobId(self.next_job);
+        self.next_job = self.next_job.wrapping_add(1);
+        let Some(process) = self.processes.get_mut(owner.process) else {
+            return;
+        };
+        let table = process.spaces.entry(id).or_default().snapshot();
+        if let Ok(context) = process.context_mut(id, owner.context) {
+            context.queue.pop_front();
+            context.running = Some(job);
+        }
+        let cancel = Cancel::default();
+        let Some(vgpu) = self.vgpus.get_mut(id.index()) else {
+            return;
+        };
+        vgpu.last = (owner.process.raw(), owner.context.raw());
+        let flip = std::mem::take(&mut vgpu.flip);
+        vgpu.running = Some(Running {
+            job,
+            owner: Some(owner),
+            table: Arc::clone(&table),
+            cancel: cancel.clone(),
+            flip,
+        });
+        let job = Job {
+            id: job,
+            commands,
+            table,
+            cancel,
+            flip,
+        };
+        env.start_job(id, job);
+    }
+
+    /// Takes the outcome of a job: its context goes on, or its device fails.
+    pub(crate) fn job_done(&mut self, job: JobId, outcome: JobOutcome, env: &mut dyn Env) {
+        let mut vgpus = self.vgpus.iter_mut();
+        let runs = |vgpu: &&mut Vgpu| vgpu.running.as_ref().is_some_and(|run| run.job == job);
+        let found = vgpus.find(runs);
+        let Some((vgpu, running)) = found.and_then(|v| v.running.take().map(|run| (v, run))) else {
+            tracing::warn!(?job, "outcome of an unknown job");
+            return;
+        };
+        // A job that wrote nothing leaves the wrong result to the next one.
+        let flipped = matches!(outcome, JobOutcome::Ran { flipped: true, .. });
+        vgpu.flip |= running.flip && !flipped;
+        if let Some(owner) = running.owner {
+            self.finish(owner, outcome, env);
+        }
+        for held in std::mem::take(&mut self.held) {
+            self.complete(held, env);
+        }
+    }
+
+    fn finish(&mut self, owner: Owner, outcome: JobOutcome, env: &mut dyn Env) {
+        if let Some(process) = self.processes.get_mut(owner.process) {
+            if let Some(Kind::Context(context)) =
+                process.objects.get_mut(owner.context).map(|o| &mut o.kind)
+            {
+                context.running = None;
+            }
+        }
+        let (state, fault) = match outcome {
+            JobOutcome::Ran { outcome, .. } => match outcome {
+                Outcome::Done | Outcome::Cancelled => return,
+                Outcome::PageFault(fault) => {
+                    tracing::info!(%fault, "job faulted");
+                    let flags = match fault.access {
+                        Access::Read => PageFaultFlags::EMPTY,
+                        Access::Write => PageFaultFlags::WRITE,
+                    };
+                    let fault = PageFaultState {
+                        flags,
+                        address: fault.va,
+                        ..PageFaultState::default()
+                    };
+                    (ExecutionState::ERROR_DMA_PAGE_FAULT, fault)
+                }
+                Outcome::BadCommands(error) => {
+                    tracing::info!(%error, "malformed command buffer");
+                    (ExecutionState::ERROR_DMA_FAULT, PageFaultState::default())
+                }
+            },
+            JobOutcome::Crashed => (ExecutionState::HUNG, PageFaultState::default()),
+        };
+        self.fail_device(owner.process, owner.device, state, fault, env);
+    }
+}

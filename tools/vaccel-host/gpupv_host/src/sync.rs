@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Monitored fences: creating, destroying, signalling, waiting (protocol 4.9 and 5).
+//!
+//! Other kinds of sync objects, and shared ones, are not supported. A CPU wait is always answered
+//! by an event, also when its condition held at once, and when a fence it waits for is destroyed.
+//! A GPU wait that is queued outlives the handles it named.
+
+use std::sync::Arc;
+
+use gpupv::{
+    CreateSyncObject, CreateSyncObjectReply, DestroySyncObject, Handle, List, NtStatus, Request,
+    SignalFlags, SignalSyncObject, SyncObjectFlags, WaitForSyncObjectFromCpu,
+    WaitForSyncObjectFromGpu, WaitFromCpuFlags, MAX_SIGNAL_OBJECTS, MAX_WAIT_OBJECTS,
+};
+
+use crate::call::{Call, Verdict};
+use crate::config::MAX_CPU_WAITS;
+use crate::env::{Env, VgpuId};
+use crate::fence::{Fence, FenceValue};
+use crate::host::{CpuWait, Host};
+use crate::object::{Kind, SyncObject, Work};
+use crate::process::Process;
+
+impl Host {
+    /// Makes a fence in the I/O space.
+    pub(crate) fn new_fence(
+        &mut self,
+        initial: u64,
+        flags: SyncObjectFlags,
+    ) -> Result<Arc<Fence>, NtStatus> {
+        let pages = self.fences.as_mut().ok_or(NtStatus::UNSUCCESSFUL)?;
+        pages.fence(initial, flags).ok_or(NtStatus::NO_MEMORY)
+    }
+
+    pub(crate) fn create_sync_object(
+        &mut self,
+        call: &Call,
+        request: &Request<'_, CreateSyncObject>,
+        _env: &mut dyn Env,
+    ) -> Verdict {
+        let body = request.body();
+        let flags = body.info.flags;
+        let args = body.info.as_monitored_fence();
+        let args = args.ok_or(NtStatus::NOT_SUPPORTED)?;
+        if flags.unknown() != 0 {
+            return Err(NtStatus::INVALID_PARAMETER);
+        }
+        if flags.contains(SyncObjectFlags::SHARED) {
+            return Err(NtStatus::NOT_SUPPORTED);
+        }
+        let process = self.process(call.process)?;
+        process.working_device(call.vgpu, body.device)?;
+        if process.objects.room() == 0 {
+            return Err(NtStatus::NO_MEMORY);
+        }
+        let fence = self.new_fence(args.initial_value, flags)?;
+        let sync = Kind::Sync(SyncObject {
+            fence: Arc::clone(&fence),
+            owned: false,
+        });
+        let process = self.process_mut(call.process)?;
+        let reply = CreateSyncObjectReply {
+            sync_object: process.add(call.vgpu, body.device, sync)?,
+            fence_gpu_va: fence.gpu_va(),
+            fence_storage_address: fence.guest_physical(),
+            ..CreateSyncObjectReply::default()
+        };
+        call.answer(request, &reply, ())
+    }
+
+    /// A global command: the object may be on any GPU.
+    pub(crate) fn destroy_sync_object(
+        &mut self,
+        call: &Call,
+        request: &Request<'_, DestroySyncObject>,
+        _env: &mut dyn Env,
+    ) -> Verdict {
+        let handle = request.body().sync_object;
+        let process = self.process(call.process)?;
+        match process.objects.get(handle).map(|object| &object.kind) {
+            Some(Kind::Sync(sync)) if !sync.owned => {}
+            Some(Kind::Sync(_)) => return Err(NtStatus::INVALID_PARAMETER),
+            _ => return Err(NtStatus::INVALID_HANDLE),
+        }
+        self.remove_object(call.process, handle);
+        call.done(request)
+    }
+
+    pub(crate) fn signal_sync_object(
+        &mut self,
+        call: &Call,
+        request: &Request<'_, SignalSyncObject>,
+        env: &mut dyn Env,
+    ) -> Verdict {
+        let tail = request.tail();
+        let device = request.body().device();
+        let subject = tail.contexts.first().or(device).unwrap_or(Handle::NONE);
+        let result = self.signal(call, request);
+        self.report(call, subject, result, env)?;
+        call.done(request)
+    }
+
+    fn signal(
+        &mut self,
+        call: &Call,
+        request: &Request<'_, SignalSyncObject>,
+    ) -> Result<(), NtStatus> {
+        let (body, tail) = (request.body(), request.tail());
+        let known = SignalFlags::SIGNAL_AT_SUBMISSION
+            .union(SignalFlags::ENQUEUE_CPU_EVENT)
+            .union(SignalFlags::ALLOW_FENCE_REWIND);
+        if body.flags.bits() & !known.bits() != 0 {
+            return Err(NtStatus::INVALID_PARAMETER);
+        }
+        if let Some(event) = body.cpu_event() {
+            let one = tail.contexts.len() == 1 && tail.objects.is_empty();
+            let context = tail.contexts.first().filter(|_| one && event != 0);
+            let context = context.ok_or(NtStatus::INVALID_PARAMETER)?;
+            return self.enqueue(call, context, Work::Event(event));
+        }
+        let process = self.process(call.process)?;
+        let fences = pairs(
+            process,
+            call.vgpu,
+            (tail.objects, tail.fence_values),
+            MAX_SIGNAL_OBJECTS,
+            SyncObjectFlags::NO_SIGNAL,
+        )?;
+        let rewind = body.flags.contains(SignalFlags::ALLOW_FENCE_REWIND);
+        let now = body.flags.contains(SignalFlags::SIGNAL_AT_SUBMISSION);
+        let device = body.device();
+        match device {
+            Some(device) if tail.contexts.is_empty() => {
+                process.working_device(call.vgpu, device)?;
+            }
+            None if !tail.contexts.is_empty() => {}
+            _ => return Err(NtStatus::INVALID_PARAMETER),
+        }
+        for context in tail.contexts.iter() {
+            self.check_room(call, context)?;
+        }
+        if now || device.is_some() {
+            let lower = |pair: &FenceValue| pair.value < pair.fence.value();
+            if !rewind && fences.iter().any(lower) {
+                return Err(NtStatus::INVALID_PARAMETER);
+            }
+            for pair in &fences {
+                pair.fence.signal(pair.value, rewind);
+            }
+            return Ok(());
+        }
+        for context in tail.contexts.iter() {
+            let fences = fences.clone();
+            self.enqueue(call, context, Work::Signal { fences, rewind })?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn wait_from_gpu(
+        &mut self,
+        call: &Call,
+        request: &Request<'_, WaitForSyncObjectFromGpu>,
+        env: &mut dyn Env,
+    ) -> Verdict {
+        let context = request.body().context;
+        let result = self.queue_wait(call, request);
+        self.report(call, context, result, env)?;
+        call.done(request)
+    }
+
+    fn queue_wait(
+        &mut self,
+        call: &Call,
+        request: &Request<'_, WaitForSyncObjectFromGpu>,
+    ) -> Result<(), NtStatus> {
+        let (body, tail) = (request.body(), request.tail());
+        if body.legacy_fence_object.get() {
+            return Err(NtStatus::NOT_SUPPORTED);
+        }
+        let fences = pairs(
+            self.process(call.process)?,
+            call.vgpu,
+            (tail.objects, tail.fence_values),
+            MAX_WAIT_OBJECTS,
+            SyncObjectFlags::NO_WAIT,
+        )?;
+        self.enqueue(call, body.context, Work::Wait(fences))
+    }
+
+    pub(crate) fn wait_from_cpu(
+        &mut self,
+        call: &Call,
+        request: &Request<'_, WaitForSyncObjectFromCpu>,
+        _env: &mut dyn Env,
+    ) -> Verdict {
+        let (body, tail) = (request.body(), request.tail());
+        if body.flags.unknown() != 0 || body.guest_event == 0 {
+            return Err(NtStatus::INVALID_PARAMETER);
+        }
+        let process = self.process(call.process)?;
+        process.device(call.vgpu, body.device)?;
+        let fences = pairs(
+            process,
+            call.vgpu,
+            (tail.objects, tail.fence_values),
+            MAX_WAIT_OBJECTS,
+            SyncObjectFlags::NO_WAIT,
+        )?;
+        if self.cpu_waits.len() >= MAX_CPU_WAITS {
+            return Err(NtStatus::NO_MEMORY);
+        }
+        self.cpu_waits.push(CpuWait {
+            process: call.process,
+            fences,
+            any: body.flags.contains(WaitFromCpuFlags::WAIT_ANY),
+            event: body.guest_event,
+        });
+        call.done(request)
+    }
+}
+
+/// The fences and values of a wait or signal. `refused` is what a fence must not have been created
+/// with; fences of paging queues cannot be signalled.
+fn pairs(
+    process: &Process,
+    vgpu: VgpuId,
+    (objects, values): (List<'_, Handle>, List<'_, u64>),
+    most: u32,
+    refused: SyncObjectFlags,
+) -> Result<Vec<FenceValue>, NtStatus> {
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    if objects.is_empty() || objects.len() > most || values.len() != objects.len() {
+        return Err(NtStatus::INVALID_PARAMETER);
+    }
+    let signals = refused == SyncObjectFlags::NO_SIGNAL;
+    let pair = |(handle, value)| {
+        let sync = process.sync(vgpu, handle)?;
+        if sync.fence.flags().contains(refused) || (signals && sync.owned) {
+            return Err(NtStatus::ACCESS_DENIED);
+        }
+        Ok(FenceValue {
+            fence: Arc::clone(&sync.fence),
+            value,
+        })
+    };
+    objects.iter().zip(values.iter()).map(pair).collect()
+}

@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Conversations with the host, as guests have them.
+
+mod bring_up;
+mod compute;
+mod fuzz;
+mod guest;
+mod refusals;
+mod teardown;

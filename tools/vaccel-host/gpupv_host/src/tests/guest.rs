@@ -1,0 +1,533 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A guest for tests: it encodes commands, decodes answers, and owns what the host calls the world.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use engine::{BuiltIn, Outcome};
+use gpupv::*;
+use guest_memory::{FlatMemory, GuestMemory, GuestRange};
+use vaccel_isa::CommandStream;
+
+use crate::{
+    Channel, Env, Host, HostConfig, IoSpace, IoSpaceError, Job, JobOutcome, MessageIn, VgpuConfig,
+    VgpuId,
+};
+
+pub const GPU: VgpuId = VgpuId(0);
+pub const IO_BASE: u64 = 0xf_e000_0000;
+pub const MIB: u64 = 1 << 20;
+/// Guest memory, from address 0.
+pub const MEMORY: usize = 16 << 20;
+
+pub struct FakeIo(Mutex<BTreeMap<u64, u64>>, AtomicU64);
+
+impl IoSpace for FakeIo {
+    fn store_u64(&self, offset: u64, value: u64) {
+        assert_eq!(offset % 8, 0);
+        assert!(
+            offset + 8 <= self.1.load(Ordering::Relaxed) - 4096,
+            "last page"
+        );
+        let mut words = self.0.lock().unwrap();
+        if value == 0 {
+            words.remove(&offset);
+        } else {
+            words.insert(offset, value);
+        }
+    }
+
+    fn load_u64(&self, offset: u64) -> u64 {
+        self.0.lock().unwrap().get(&offset).copied().unwrap_or(0)
+    }
+}
+
+/// The world, recording what the host does to it.
+#[derive(Default)]
+pub struct World {
+    pub completions: VecDeque<(Channel, u64, Vec<u8>)>,
+    pub events: Vec<Event>,
+    pub jobs: VecDeque<(VgpuId, Job)>,
+    pub gpadls: BTreeMap<u32, Vec<GuestRange>>,
+    pub io: Option<(u64, Arc<FakeIo>)>,
+    pub refuse_io: bool,
+}
+
+impl Env for World {
+    fn complete(&mut self, channel: Channel, transaction_id: u64, payload: &[u8]) {
+        let mut payload = payload.to_vec();
+        payload.resize(payload.len().next_multiple_of(8), 0);
+        assert!(payload.len() <= MAX_REPLY);
+        self.completions
+            .push_back((channel, transaction_id, payload));
+    }
+
+    fn send(&mut self, payload: &[u8]) {
+        self.events.push(Event::decode(payload).unwrap());
+    }
+
+    fn gpadl(&self, gpadl: u32) -> Option<Vec<GuestRange>> {
+        self.gpadls.get(&gpadl).cloned()
+    }
+
+    fn start_job(&mut self, vgpu: VgpuId, job: Job) {
+        assert!(self.jobs.iter().all(|(busy, _)| *busy != vgpu), "one job");
+        self.jobs.push_back((vgpu, job));
+    }
+
+    fn map_io_space(&mut self, gpa: u64, len: u64) -> Result<Arc<dyn IoSpace>, IoSpaceError> {
+        if self.refuse_io {
+            let reason = "taken".to_owned();
+            return Err(IoSpaceError { gpa, len, reason });
+        }
+        let io = Arc::new(FakeIo(Mutex::default(), AtomicU64::new(len)));
+        self.io = Some((gpa, Arc::clone(&io)));
+        Ok(io)
+    }
+
+    fn unmap_io_space(&mut self) {
+        assert!(self.io.take().is_some(), "unmapped twice");
+    }
+
+    fn now_ns(&self) -> u64 {
+        42
+    }
+}
+
+pub struct Guest {
+    pub host: Host,
+    pub world: World,
+    pub memory: FlatMemory,
+    pub version: Version,
+    pub channel: Channel,
+    pub process: Handle,
+    pub next_transaction: u64,
+}
+
+/// What every test of computing needs.
+#[derive(Clone, Copy)]
+pub struct Setup {
+    pub device: Handle,
+    pub context: Handle,
+    pub queue: CreatePagingQueueReply,
+    pub fence: CreateSyncObjectReply,
+}
+
+impl Guest {
+    /// A guest that has negotiated with a host, but sent nothing yet.
+    pub fn new(config: HostConfig) -> Self {
+        let mut host = Host::new(config);
+        host.add_vgpu(VgpuConfig {
+            budget: 4 * MIB,
+            memory: 6 * MIB,
+            ..VgpuConfig::numbered(0)
+        })
+        .unwrap();
+        let window = host.pci_window(GPU).unwrap();
+        window.write(PCI_GUEST_CAPS, 1);
+        let version = Version::negotiate(window.read(PCI_VERSION, 4));
+        if version.has_ext_header() {
+            window.write(PCI_VERSION, version.raw());
+        }
+        host.channel_opened(Channel::Global);
+        host.channel_opened(Channel::Vgpu(GPU));
+        Self {
+            host,
+            world: World::default(),
+            memory: FlatMemory::new(0, MEMORY),
+            version,
+            channel: Channel::Vgpu(GPU),
+            process: Handle::NONE,
+            next_transaction: 1,
+        }
+    }
+
+    /// A guest whose adapter is open.
+    pub fn up(config: HostConfig) -> Self {
+        let mut guest = Self::new(config);
+        guest.io_space(IO_BASE, 64 * MIB).unwrap();
+        let reply = guest.call(OpenAdapter::new(guest.version)).unwrap();
+        assert_eq!(reply.adapter, GPU.adapter_handle());
+        let info = guest.call(GetInternalAdapterInfo).unwrap();
+        if info.caps.contains(AdapterCaps::ASYNC_MSG_ENABLED) {
+            guest.channel = Channel::Global;
+        }
+        guest
+    }
+
+    /// A guest with a process.
+    pub fn with_process(config: HostConfig) -> Self {
+        let mut guest = Self::up(config);
+        guest.process = guest.create_process();
+        guest
+    }
+
+    pub fn create_process(&mut self) -> Handle {
+        let reply = self.call(CreateProcess::new(7, 42, "test")).unwrap();
+        assert!(!reply.process.is_none());
+        reply.process
+    }
+
+    pub fn io_space(&mut self, start: u64, length: u64) -> Result<NtStatus, NtStatus> {
+        self.call(SetIoSpaceRegion::new(start, length))
+    }
+
+    /// A device with a context, a paging queue and a fence.
+    pub fn setup(&mut self) -> Setup {
+        let device = self.device(0xc00c1e);
+        let context = self.context(device);
+        let queue = CreatePagingQueue::new(device, PagingQueuePriority::NORMAL);
+        let queue = self.call(queue).unwrap();
+        let fence = self.fence(device, SyncObjectFlags::EMPTY);
+        Setup {
+            device,
+            context,
+            queue,
+            fence,
+        }
+    }
+
+    pub fn device(&mut self, cookie: u64) -> Handle {
+        let body = CreateDevice {
+            error_code: cookie,
+            ..CreateDevice::default()
+        };
+        self.call(body).unwrap().device
+    }
+
+    pub fn context(&mut self, device: Handle) -> Handle {
+        let body = CreateContextVirtual {
+            device,
+            ..CreateContextVirtual::default()
+        };
+        self.send(body, &[]).unwrap().body.context
+    }
+
+    pub fn fence(&mut self, device: Handle, flags: SyncObjectFlags) -> CreateSyncObjectReply {
+        let args = MonitoredFence::default();
+        let info = SyncObjectInfo::monitored_fence(flags, &args);
+        self.call(CreateSyncObject::new(device, info)).unwrap()
+    }
+
+    /// Sends a command without a tail.
+    pub fn call<C>(&mut self, body: C) -> Result<C::Reply, NtStatus>
+    where
+        C: for<'a> Command<Tail<'a> = ()>,
+    {
+        self.send(body, ())
+    }
+
+    /// Sends a command and returns its reply, or the status of its failure.
+    pub fn send<C: Command>(&mut self, body: C, tail: C::Tail<'_>) -> Result<C::Reply, NtStatus> {
+        let request = Request::new(body, tail).unwrap();
+        let payload = self.exchange(&request).expect("a completion");
+        match request.parse_reply(self.version, &payload) {
+            Ok(answer) if answer.status().is_error() => Err(answer.status()),
+            Ok(answer) => Ok(answer.reply),
+            Err(ReplyError::Failed(status)) => Err(status),
+            Err(error) => panic!("{error}: {payload:?}"),
+        }
+    }
+
+    /// Sends a command; the payload of its completion, if that came at once.
+    pub fn exchange<C: Command>(&mut self, request: &Request<'_, C>) -> Option<Vec<u8>> {
+        let transaction = self.post(request);
+        self.completion(transaction)
+    }
+
+    /// Sends a command and does not look for its completion.
+    pub fn post<C: Command>(&mut self, request: &Request<'_, C>) -> u64 {
+        let vgpu = self.host.vgpus().next().unwrap().1.vgpu_luid;
+        let route = Route::adapter(self.version, vgpu).with_process(self.process);
+        let mut bytes = vec![0; request.message_len(self.version).unwrap()];
+        request.encode(&route, &mut bytes).unwrap();
+        let channel = match C::ID.channel() {
+            ChannelType::Adapter => self.channel,
+            _ => Channel::Global,
+        };
+        self.raw(channel, &bytes, true)
+    }
+
+    /// Sends a command asynchronously.
+    pub fn post_async<C: Command>(&mut self, body: C, tail: C::Tail<'_>) {
+        let request = Request::new(body, tail).unwrap();
+        let vgpu = self.host.vgpus().next().unwrap().1.vgpu_luid;
+        let route = Route::adapter(self.version, vgpu)
+            .with_process(self.process)
+            .without_reply();
+        let mut bytes = vec![0; request.message_len(self.version).unwrap()];
+        request.encode(&route, &mut bytes).unwrap();
+        self.raw(Channel::Global, &bytes, false);
+    }
+
+    pub fn raw(&mut self, channel: Channel, payload: &[u8], completion_requested: bool) -> u64 {
+        let transaction_id = self.next_transaction;
+        self.next_transaction += 1;
+        let message = MessageIn {
+            transaction_id,
+            completion_requested,
+            payload,
+        };
+        self.host.message(channel, message, &mut self.world);
+        transaction_id
+    }
+
+    pub fn completion(&mut self, transaction: u64) -> Option<Vec<u8>> {
+        let found = |(_, id, _): &(Channel, u64, Vec<u8>)| *id == transaction;
+        let at = self.world.completions.iter().position(found)?;
+        Some(self.world.completions.remove(at)?.2)
+    }
+
+    /// An allocation of these guest page frames.
+    pub fn allocation(&mut self, device: Handle, frames: &[u64]) -> Handle {
+        let allocation = self
+            .heap(
+                device,
+                frames.len() as u64 * PAGE_SIZE,
+                CreateAllocationFlags::EMPTY,
+            )
+            .unwrap();
+        let body = SetExistingSysmemPages {
+            device,
+            allocation,
+            ..SetExistingSysmemPages::default()
+        };
+        self.send(body, List::new(frames)).unwrap();
+        allocation
+    }
+
+    /// An allocation on an existing heap, without pages yet.
+    pub fn heap(
+        &mut self,
+        device: Handle,
+        size: u64,
+        flags: CreateAllocationFlags,
+    ) -> Result<Handle, NtStatus> {
+        let heap = StandardAllocation {
+            kind: StandardAllocationType::EXISTING_HEAP,
+            size,
+            ..StandardAllocation::default()
+        };
+        let flags = flags
+            | CreateAllocationFlags::EXISTING_SYSMEM
+            | CreateAllocationFlags::STANDARD_ALLOCATION;
+        let body = CreateAllocation {
+            device,
+            flags,
+            ..CreateAllocation::default()
+        };
+        let infos = [AllocationInfo::default()];
+        let tail = CreateAllocationTail {
+            infos: (&infos).into(),
+            resource_data: heap.bytes(),
+            ..CreateAllocationTail::default()
+        };
+        let request = Request::new(body, tail).unwrap();
+        let payload = self.exchange(&request).unwrap();
+        match request.parse_reply(self.version, &payload) {
+            Ok(answer) => {
+                let entry = answer.tail.entries.first().unwrap();
+                assert_eq!(entry.size, size);
+                Ok(entry.allocation)
+            }
+            Err(ReplyError::Failed(status)) => Err(status),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    pub fn make_resident(
+        &mut self,
+        setup: &Setup,
+        allocations: &[Handle],
+        flags: MakeResidentFlags,
+    ) -> Result<MakeResidentReply, NtStatus> {
+        let body = MakeResident {
+            paging_queue: setup.queue.paging_queue,
+            flags,
+            ..MakeResident::default()
+        };
+        self.send(body, List::new(allocations))
+    }
+
+    pub fn evict(&mut self, device: Handle, allocations: &[Handle]) -> Vec<u8> {
+        let body = Evict {
+            device,
+            ..Evict::default()
+        };
+        let request = Request::new(body, List::new(allocations)).unwrap();
+        self.exchange(&request).unwrap()
+    }
+
+    pub fn map(
+        &mut self,
+        setup: &Setup,
+        allocation: Handle,
+        pages: u64,
+        protection: Protection,
+    ) -> Result<MapGpuVirtualAddressReply, NtStatus> {
+        self.call(MapGpuVirtualAddress {
+            paging_queue: setup.queue.paging_queue,
+            allocation,
+            size_in_pages: pages,
+            protection,
+            ..MapGpuVirtualAddress::default()
+        })
+    }
+
+    /// Memory that is allocated, resident and mapped for writing: handle and address.
+    pub fn buffer(&mut self, setup: &Setup, frames: &[u64]) -> (Handle, u64) {
+        let allocation = self.allocation(setup.device, frames);
+        self.make_resident(setup, &[allocation], MakeResidentFlags::EMPTY)
+            .unwrap();
+        let map = self
+            .map(setup, allocation, frames.len() as u64, Protection::WRITE)
+            .unwrap();
+        (allocation, map.virtual_address)
+    }
+
+    /// Puts a command buffer into guest memory at `gpa` and submits it from `va`.
+    pub fn submit(
+        &mut self,
+        context: Handle,
+        (gpa, va): (u64, u64),
+        build: impl FnOnce(&mut CommandStream),
+    ) -> Result<NtStatus, NtStatus> {
+        let bytes = self.stage(gpa, build);
+        self.send(
+            SubmitCommand::new(context, va, bytes),
+            SubmitTail::default(),
+        )
+    }
+
+    pub fn stage(&mut self, gpa: u64, build: impl FnOnce(&mut CommandStream)) -> u32 {
+        let mut stream = CommandStream::new();
+        build(&mut stream);
+        let stream = stream.finish().unwrap();
+        self.memory.write(gpa, &stream).unwrap();
+        stream.len() as u32
+    }
+
+    pub fn signal_gpu(&mut self, context: Handle, fence: Handle, value: u64) -> NtStatus {
+        let (objects, contexts, values) = ([fence], [context], [value]);
+        let tail = SignalTail {
+            objects: (&objects).into(),
+            contexts: (&contexts).into(),
+            fence_values: (&values).into(),
+        };
+        self.send(SignalSyncObject::default(), tail).unwrap()
+    }
+
+    pub fn signal_cpu(
+        &mut self,
+        device: Handle,
+        fence: Handle,
+        value: u64,
+        flags: SignalFlags,
+    ) -> Result<NtStatus, NtStatus> {
+        let (objects, values) = ([fence], [value]);
+        let tail = SignalTail {
+            objects: (&objects).into(),
+            fence_values: (&values).into(),
+            ..SignalTail::default()
+        };
+        self.send(SignalSyncObject::from_cpu(device, flags), tail)
+    }
+
+    pub fn wait_gpu(&mut self, context: Handle, fence: Handle, value: u64) -> NtStatus {
+        let (objects, values) = ([fence], [value]);
+        let tail = GpuWaitTail {
+            fence_values: (&values).into(),
+            objects: (&objects).into(),
+        };
+        self.send(WaitForSyncObjectFromGpu::new(context), tail)
+            .unwrap()
+    }
+
+    pub fn wait_cpu(
+        &mut self,
+        device: Handle,
+        pairs: &[(Handle, u64)],
+        flags: WaitFromCpuFlags,
+        event: u64,
+    ) -> Result<NtStatus, NtStatus> {
+        let objects: Vec<Handle> = pairs.iter().map(|pair| pair.0).collect();
+        let values: Vec<u64> = pairs.iter().map(|pair| pair.1).collect();
+        let tail = CpuWaitTail {
+            objects: List::new(&objects),
+            fence_values: List::new(&values),
+        };
+        self.send(WaitForSyncObjectFromCpu::new(device, flags, event), tail)
+    }
+
+    /// The value in the fence page at this guest-physical address.
+    pub fn fence_value(&self, address: u64) -> u64 {
+        let (base, io) = self.world.io.as_ref().unwrap();
+        assert_eq!(address % 4096, 0);
+        io.load_u64(address - base)
+    }
+
+    /// The ids of the guest events that came, in order.
+    pub fn guest_events(&mut self) -> Vec<u64> {
+        let events = std::mem::take(&mut self.world.events);
+        let id = |event: &Event| match event {
+            Event::Signal(signal) => Some(signal.event),
+            _ => None,
+        };
+        events.iter().filter_map(id).collect()
+    }
+
+    pub fn execution_state(&mut self, device: Handle) -> ExecutionState {
+        let body = GetDeviceState::new(device, DeviceStateType::EXECUTION);
+        self.call(body).unwrap().args.execution().unwrap()
+    }
+
+    /// Runs the job an engine was given last, without reporting its outcome.
+    pub fn run_job(&mut self) -> Option<(Job, JobOutcome)> {
+        let (_, job) = self.world.jobs.pop_front()?;
+        let outcome = job.run(&BuiltIn, &self.memory, &|_| ());
+        Some((job, outcome))
+    }
+
+    /// Runs jobs until there are no more. The outcomes.
+    pub fn run_all(&mut self) -> Vec<Outcome> {
+        let mut outcomes = Vec::new();
+        while let Some((job, outcome)) = self.run_job() {
+            if let JobOutcome::Ran { outcome, .. } = outcome {
+                outcomes.push(outcome);
+            }
+            self.host.engine_done(job.id(), outcome, &mut self.world);
+        }
+        outcomes
+    }
+
+    pub fn f32s(&self, gpa: u64, count: usize) -> Vec<f32> {
+        let mut bytes = vec![0; count * 4];
+        self.memory.read(gpa, &mut bytes).unwrap();
+        bytes
+            .chunks_exact(4)
+            .map(|chunk| f32::from_le_bytes(chunk.try_into().unwrap()))
+            .collect()
+    }
+
+    pub fn put_f32s(&self, gpa: u64, values: &[f32]) {
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.memory.write(gpa, &bytes).unwrap();
+    }
+
+    /// Ends the process and checks that nothing is left of it.
+    pub fn finish(mut self) {
+        self.call(DestroyProcess).unwrap();
+        self.assert_empty();
+    }
+
+    pub fn assert_empty(&self) {
+        let census = self.host.census();
+        assert!(census.is_zero(), "{census:?}");
+    }
+}
+
+/// The usual host.
+pub fn modern() -> HostConfig {
+    HostConfig::default()
+}

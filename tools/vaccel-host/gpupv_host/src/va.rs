@@ -1,0 +1,404 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! GPU virtual address spaces: one per process and virtual GPU (protocol 4.10), in 4 KiB pages.
+//!
+//! A space is a map of disjoint ranges. Reserving adds a range without memory, mapping replaces
+//! whatever it covers, freeing cuts ranges out. The table is shared with a running job as it was
+//! when the job started ([`VaSpace::snapshot`]); changing a shared table copies it first.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::backing::Backing;
+use crate::config::MAX_VA_RANGES;
+
+/// Bytes of a page.
+pub const PAGE: u64 = gpupv::PAGE_SIZE;
+/// First page handed out: the first 64 KiB stay unmapped, so that address 0 always faults.
+pub const FIRST_PAGE: u64 = 16;
+/// First page past the space: 47 bits of address.
+pub const END_PAGE: u64 = 1 << 35;
+/// Alignment, in pages, of addresses the host chooses.
+const CHOSEN_ALIGN: u64 = 16;
+
+/// Why a range could not be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VaError {
+    /// Outside the space, empty, or overflowing.
+    Range,
+    /// Part of it is in use (or, when freeing, not in use).
+    Taken,
+    /// No room, or too many ranges.
+    Full,
+}
+
+/// What a range leads to.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// Nothing: access faults.
+    NoAccess,
+    /// Reads give zeros, writes are dropped.
+    Zero,
+    /// An allocation.
+    Memory {
+        /// Its pages.
+        backing: Arc<Backing>,
+        /// First page of the range in the allocation.
+        first: u64,
+        /// Writing is allowed.
+        write: bool,
+    },
+}
+
+impl Target {
+    /// The same target `pages` further on.
+    fn skip(&self, pages: u64) -> Self {
+        let mut target = self.clone();
+        if let Self::Memory { first, .. } = &mut target {
+            *first = first.saturating_add(pages);
+        }
+        target
+    }
+}
+
+/// A range of pages with one target.
+#[derive(Debug, Clone)]
+pub struct VaRange {
+    /// Length in pages.
+    pub pages: u64,
+    /// Where it leads.
+    pub target: Target,
+}
+
+/// Ranges by their first page.
+#[derive(Debug, Clone, Default)]
+pub struct VaTable {
+    ranges: BTreeMap<u64, VaRange>,
+}
+
+/// Where a range may be placed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Exactly here, in bytes.
+    At(u64),
+    /// Anywhere from the first address up to (not including) the second; 0 for the second means
+    /// the end of the space.
+    Between(u64, u64),
+}
+
+impl Place {
+    /// The place a command asks for: its base address if there is one, else its bounds.
+    pub fn from_wire(base: u64, minimum: u64, maximum: u64) -> Self {
+        if base == 0 {
+            Self::Between(minimum, maximum)
+        } else {
+            Self::At(base)
+        }
+    }
+}
+
+fn page_of(address: u64) -> Result<u64, VaError> {
+    if address & PAGE.wrapping_sub(1) != 0 {
+        return Err(VaError::Range);
+    }
+    address.checked_div(PAGE).ok_or(VaError::Range)
+}
+
+/// The address of a page.
+fn address_of(page: u64) -> u64 {
+    page.saturating_mul(PAGE)
+}
+
+/// Checks a range of pages against the space, and returns its end.
+fn check(first: u64, pages: u64) -> Result<u64, VaError> {
+    let end = first.checked_add(pages).ok_or(VaError::Range)?;
+    if pages == 0 || first < FIRST_PAGE || end > END_PAGE {
+        return Err(VaError::Range);
+    }
+    Ok(end)
+}
+
+impl VaTable {
+    /// The range that contains `page`: its first page, and the range.
+    pub fn find(&self, page: u64) -> Option<(u64, &VaRange)> {
+        let (first, range) = self.ranges.range(..=page).next_back()?;
+        (page < first.saturating_add(range.pages)).then_some((*first, range))
+    }
+
+    /// Whether any range leads to this backing store.
+    pub fn uses(&self, wanted: &Arc<Backing>) -> bool {
+        self.ranges.values().any(|range| {
+            matches!(&range.target, Target::Memory { backing, .. } if Arc::ptr_eq(backing, wanted))
+        })
+    }
+
+    /// Whether anything lies in the pages from `first` up to `end`.
+    fn occupied(&self, first: u64, end: u64) -> bool {
+        self.find(first).is_some() || self.ranges.range(first..end).next().is_some()
+    }
+
+    /// Makes `page` the first of a range, if it is inside one.
+    fn split(&mut self, page: u64) {
+        let Some((first, range)) = self.find(page) else {
+            return;
+        };
+        let before = page.saturating_sub(first);
+        if before == 0 {
+            return;
+        }
+        let after = VaRange {
+            pages: range.pages.saturating_sub(before),
+            target: range.target.skip(before),
+        };
+        if let Some(range) = self.ranges.get_mut(&first) {
+            range.pages = before;
+        }
+        self.ranges.insert(page, after);
+    }
+
+    /// Cuts the pages from `first` up to `end` out of all ranges.
+    fn carve(&mut self, first: u64, end: u64) {
+        self.split(first);
+        self.split(end);
+        let mut tail = self.ranges.split_off(&first);
+        let mut rest = tail.split_off(&end);
+        self.ranges.append(&mut rest);
+    }
+
+    /// How many of the pages from `first` up to `end` are in ranges.
+    fn covered(&self, first: u64, end: u64) -> u64 {
+        let start = self.find(first).map_or(first, |(start, _)| start);
+        self.ranges
+            .range(start..end)
+            .map(|(at, range)| {
+                let range_end = at.saturating_add(range.pages).min(end);
+                range_end.saturating_sub(*at.max(&first))
+            })
+            .fold(0, u64::saturating_add)
+    }
+
+    /// The first aligned gap of `pages` pages between `low` and `high`.
+    fn gap(&self, pages: u64, low: u64, high: u64) -> Option<u64> {
+        let align = |page: u64| page.checked_next_multiple_of(CHOSEN_ALIGN);
+        let start = self.find(low).map_or(low, |(first, _)| first);
+        let mut at = align(low)?;
+        for (first, range) in self.ranges.range(start..high) {
+            if at.checked_add(pages)? <= *first {
+                break;
+            }
+            at = at.max(align(first.checked_add(range.pages)?)?);
+        }
+        (at.checked_add(pages)? <= high).then_some(at)
+    }
+}
+
+/// A process's space on one GPU.
+#[derive(Debug, Default)]
+pub struct VaSpace {
+    table: Arc<VaTable>,
+}
+
+impl VaSpace {
+    /// The table as it is now.
+    pub fn snapshot(&self) -> Arc<VaTable> {
+        Arc::clone(&self.table)
+    }
+
+    /// How many ranges there are.
+    pub fn ranges(&self) -> usize {
+        self.table.ranges.len()
+    }
+
+    /// Room for a range that may cut another one in two.
+    fn check_room(&self) -> Result<(), VaError> {
+        if self.ranges().saturating_add(2) > MAX_VA_RANGES {
+            return Err(VaError::Full);
+        }
+        Ok(())
+    }
+
+    fn choose(&self, pages: u64, minimum: u64, maximum: u64) -> Result<u64, VaError> {
+        let low = minimum.div_ceil(PAGE).max(FIRST_PAGE);
+        let high = match maximum {
+            0 => END_PAGE,
+            _ => maximum.checked_div(PAGE).unwrap_or(0).min(END_PAGE),
+        };
+        if pages == 0 || low >= high {
+            return Err(VaError::Range);
+        }
+        self.table.gap(pages, low, high).ok_or(VaError::Full)
+    }
+
+    /// Reserves pages that are not in use yet, and returns their address.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such place.
+    pub fn reserve(&mut self, place: Place, pages: u64, target: Target) -> Result<u64, VaError> {
+        self.check_room()?;
+        let first = match place {
+            Place::At(base) => page_of(base)?,
+            Place::Between(minimum, maximum) => self.choose(pages, minimum, maximum)?,
+        };
+        let end = check(first, pages)?;
+        if self.table.occupied(first, end) {
+            return Err(VaError::Taken);
+        }
+        let range = VaRange { pages, target };
+        Arc::make_mut(&mut self.table).ranges.insert(first, range);
+        Ok(address_of(first))
+    }
+
+    /// Maps pages, replacing what is there if the caller chose the place, and returns their
+    /// address.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such place.
+    pub fn map(&mut self, place: Place, pages: u64, target: Target) -> Result<u64, VaError> {
+        let Place::At(base) = place else {
+            return self.reserve(place, pages, target);
+        };
+        self.check_room()?;
+        let first = page_of(base)?;
+        let end = check(first, pages)?;
+        let table = Arc::make_mut(&mut self.table);
+        table.carve(first, end);
+        table.ranges.insert(first, VaRange { pages, target });
+        Ok(base)
+    }
+
+    /// Gives pages back. All of them must be reserved or mapped.
+    ///
+    /// # Errors
+    ///
+    /// [`VaError::Taken`] when some are not; then nothing changes.
+    pub fn free(&mut self, base: u64, bytes: u64) -> Result<(), VaError> {
+        self.check_room()?;
+        let (first, pages) = (page_of(base)?, page_of(bytes)?);
+        let end = check(first, pages)?;
+        if self.table.covered(first, end) != pages {
+            return Err(VaError::Taken);
+        }
+        Arc::make_mut(&mut self.table).carve(first, end);
+        Ok(())
+    }
+
+    /// Leaves the ranges of an allocation that goes away in place, without access.
+    pub fn forget(&mut self, gone: &Arc<Backing>) {
+        if !self.table.uses(gone) {
+            return;
+        }
+        for range in Arc::make_mut(&mut self.table).ranges.values_mut() {
+            let leads = matches!(
+                &range.target, Target::Memory { backing, .. } if Arc::ptr_eq(backing, gone)
+            );
+            if leads {
+                range.target = Target::NoAccess;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn targets(space: &VaSpace) -> Vec<(u64, u64, &'static str)> {
+        space
+            .table
+            .ranges
+            .iter()
+            .map(|(first, range)| {
+                let name = match range.target {
+                    Target::NoAccess => "none",
+                    Target::Zero => "zero",
+                    Target::Memory { .. } => "memory",
+                };
+                (*first, range.pages, name)
+            })
+            .collect()
+    }
+
+    fn memory(pages: u64) -> (Arc<Backing>, Target) {
+        let backing = Arc::new(Backing::new(pages, true));
+        let target = Target::Memory {
+            backing: Arc::clone(&backing),
+            first: 0,
+            write: true,
+        };
+        (backing, target)
+    }
+
+    /// Chosen addresses are aligned, inside the bounds, never overlap, and run out.
+    #[test]
+    fn chosen_places() {
+        let mut space = VaSpace::default();
+        let anywhere = Place::Between(0, 0);
+        let first = space.reserve(anywhere, 1, Target::Zero).unwrap();
+        let second = space.reserve(anywhere, 1, Target::Zero).unwrap();
+        assert_eq!((first, second), (0x1_0000, 0x2_0000));
+        let bounded = Place::Between(MIB + 1, MIB + 0x3_0000);
+        assert_eq!(space.reserve(bounded, 16, Target::Zero), Ok(MIB + 0x1_0000));
+        assert_eq!(space.reserve(bounded, 16, Target::Zero), Ok(MIB + 0x2_0000));
+        assert_eq!(space.reserve(bounded, 16, Target::Zero), Err(VaError::Full));
+        let huge = space.reserve(anywhere, u64::MAX, Target::Zero);
+        assert_eq!(huge, Err(VaError::Full));
+    }
+
+    /// Places outside the space, misaligned or taken are refused.
+    #[test]
+    fn refused_places() {
+        let mut space = VaSpace::default();
+        for (base, pages) in [
+            (0xf000, 1),
+            (MIB + 1, 1),
+            (MIB, 0),
+            (1 << 47, 1),
+            (MIB, u64::MAX),
+        ] {
+            let result = space.reserve(Place::At(base), pages, Target::NoAccess);
+            assert_eq!(result, Err(VaError::Range), "{base:#x} {pages}");
+        }
+        space.reserve(Place::At(MIB), 4, Target::NoAccess).unwrap();
+        for base in [MIB - PAGE, MIB, MIB + 3 * PAGE] {
+            let result = space.reserve(Place::At(base), 2, Target::NoAccess);
+            assert_eq!(result, Err(VaError::Taken), "{base:#x}");
+        }
+        assert_eq!(space.free(MIB, 5 * PAGE), Err(VaError::Taken));
+        assert_eq!(space.free(MIB, 4 * PAGE), Ok(()));
+        assert_eq!(space.ranges(), 0);
+    }
+
+    /// Mapping into the middle of a range cuts it, and freeing across both leaves the ends.
+    #[test]
+    fn map_and_free_cut_ranges() {
+        let mut space = VaSpace::default();
+        let (backing, target) = memory(8);
+        space.map(Place::At(MIB), 8, target).unwrap();
+        let middle = Place::At(MIB + 3 * PAGE);
+        space.map(middle, 2, Target::Zero).unwrap();
+        assert_eq!(
+            targets(&space),
+            [(256, 3, "memory"), (259, 2, "zero"), (261, 3, "memory")]
+        );
+        let (_, last) = space.table.find(262).unwrap();
+        assert!(matches!(last.target, Target::Memory { first: 5, .. }));
+        space.free(MIB + 2 * PAGE, 4 * PAGE).unwrap();
+        assert_eq!(targets(&space), [(256, 2, "memory"), (262, 2, "memory")]);
+        space.forget(&backing);
+        assert_eq!(targets(&space), [(256, 2, "none"), (262, 2, "none")]);
+    }
+
+    /// A snapshot does not change with the space.
+    #[test]
+    fn snapshots_stay() {
+        let mut space = VaSpace::default();
+        space.reserve(Place::At(MIB), 1, Target::Zero).unwrap();
+        let snapshot = space.snapshot();
+        space.free(MIB, PAGE).unwrap();
+        assert!(snapshot.find(256).is_some());
+        assert!(space.table.find(256).is_none());
+    }
+}
