@@ -138,6 +138,7 @@ pub struct Pages<T: DriverObject>(Storage<T>);
 
 impl<T: DriverObject> Pages<T> {
     /// The number of pages.
+    #[expect(clippy::len_without_is_empty, reason = "no object is empty")]
     pub fn len(&self) -> usize {
         self.0.size() / PAGE_SIZE
     }
@@ -179,6 +180,7 @@ pub struct VMap<T: DriverObject> {
 
 impl<T: DriverObject> VMap<T> {
     /// The size in bytes.
+    #[expect(clippy::len_without_is_empty, reason = "no object is empty")]
     pub fn len(&self) -> usize {
         self.storage.size()
     }
