@@ -10,22 +10,11 @@
 //!
 //! `guest-init --check PLAN` parses a plan on any machine and prints its steps.
 
-mod census;
-mod control;
-mod kernel;
-mod kernel_log;
-mod kmemleak;
-mod plan;
-mod process;
-mod report;
-mod runner;
-mod splats;
-mod tap;
-
 use std::process::ExitCode;
 
-use plan::Plan;
-use runner::Runner;
+use guest_init::kernel;
+use guest_init::plan::Plan;
+use guest_init::runner::Runner;
 
 /// Where the plan is.
 const PLAN: &str = "/etc/vaccel/plan";

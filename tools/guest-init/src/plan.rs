@@ -47,17 +47,30 @@ pub struct Step {
 #[derive(Debug, PartialEq)]
 pub enum Action {
     /// Load a module.
-    Module { path: PathBuf, parameters: String },
+    Module {
+        /// File.
+        path: PathBuf,
+        /// Parameters, as on a kernel command line.
+        parameters: String,
+    },
     /// Unload a module.
     Rmmod(String),
     /// Wait until a path exists, or is gone.
     Wait {
+        /// What to look for.
         path: PathBuf,
+        /// Whether it shall be there.
         exists: bool,
+        /// Limit.
         timeout: Duration,
     },
     /// Write to a file.
-    Write { path: PathBuf, text: String },
+    Write {
+        /// File.
+        path: PathBuf,
+        /// Content.
+        text: String,
+    },
     /// Do nothing for a while.
     Sleep(Duration),
     /// One request on the control channel.
