@@ -157,10 +157,9 @@ macro_rules! reply {
             }
 
             fn failure(status: super::status::NtStatus) -> Option<Self> {
-                Some(Self {
-                    status,
-                    ..Default::default()
-                })
+                let mut reply: Self = super::wire::zeroed();
+                reply.status = status;
+                Some(reply)
             }
         }
     };
