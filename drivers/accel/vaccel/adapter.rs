@@ -90,8 +90,7 @@ impl Adapter {
     ) -> Result<Arc<Self>> {
         let link = Link::open(device, None)?;
         // From here on the channel must be closed, also if what follows fails.
-        Self::introduce(&link, global, function, resets, reapers)
-            .inspect_err(|_| link.close())
+        Self::introduce(&link, global, function, resets, reapers).inspect_err(|_| link.close())
     }
 
     fn introduce(

@@ -161,9 +161,10 @@ fn make_resident(vm: &Vm, allocation: Handle) -> HostResult<Owned> {
         device: vm.device.handle(),
         allocation,
     };
-    let (owned, value) = vm.device.process.create(&request, what, |answer| {
-        Ok(answer.reply.paging_fence_value)
-    })?;
+    let (owned, value) = vm
+        .device
+        .process
+        .create(&request, what, |answer| Ok(answer.reply.paging_fence_value))?;
     vm.note_paging(value);
     Ok(owned)
 }

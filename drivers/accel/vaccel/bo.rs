@@ -345,10 +345,8 @@ fn share(guest: &Guest, object: &Object, allocation: &mut Owned) -> HostResult {
         return guest.device.process.call(&request, |_| Ok(()));
     }
     let pages = object.pin()?;
-    let mut numbers = KVVec::<u64>::with_capacity(
-        pages.len().min(gpupv::MAX_PAGES_PER_MESSAGE),
-        GFP_KERNEL,
-    )?;
+    let mut numbers =
+        KVVec::<u64>::with_capacity(pages.len().min(gpupv::MAX_PAGES_PER_MESSAGE), GFP_KERNEL)?;
     let mut sent = 0;
     let mut result = Ok(());
     for number in pages.pfns() {

@@ -126,10 +126,7 @@ impl vmbus::Driver for ChannelDriver {
     }
 }
 
-fn probe_channel(
-    dev: &vmbus::Device<Core<'_>>,
-    id: Option<&ChannelKind>,
-) -> Result<ChannelKind> {
+fn probe_channel(dev: &vmbus::Device<Core<'_>>, id: Option<&ChannelKind>) -> Result<ChannelKind> {
     // An id added by hand says nothing of the kind.
     let kind = *id.ok_or(ENODEV)?;
     if vmbus::is_isolated() {

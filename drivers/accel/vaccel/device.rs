@@ -8,6 +8,7 @@
 
 use core::sync::atomic::{
     AtomicU32,
+    AtomicU64,
     Ordering, //
 };
 
@@ -39,6 +40,8 @@ pub(crate) struct Device {
     notice: DeviceEntry,
     /// `VACCEL_STATE_*`; leaves `ACTIVE` once and for all.
     state: AtomicU32,
+    /// The change that `state` knows of.
+    seen: AtomicU64,
     pub(crate) process: Arc<Process>,
 }
 
@@ -61,6 +64,7 @@ impl Device {
                 owned,
                 notice,
                 state: AtomicU32::new(uapi::VACCEL_STATE_ACTIVE),
+                seen: AtomicU64::new(0),
                 process,
             },
             GFP_KERNEL,
@@ -83,22 +87,21 @@ impl Device {
     ///
     /// Those of [`Process::call`].
     pub(crate) fn state(&self) -> HostResult<u32> {
+        // Read before the state is asked for: a change meanwhile is asked for again.
+        let changes = self.notice.changes();
         let known = self.state.load(Ordering::Acquire);
-        if known != uapi::VACCEL_STATE_ACTIVE || !self.notice.take_changed() {
+        if known != uapi::VACCEL_STATE_ACTIVE || self.seen.load(Ordering::Acquire) == changes {
             return Ok(known);
         }
-        let asked = self.ask(DeviceStateType::EXECUTION, |state| state.execution());
-        let state = match asked {
+        let state = self
+            .ask(DeviceStateType::EXECUTION, |state| state.execution())?
+            .ok_or(HostError::PROTOCOL)?;
+        if state != ExecutionState::ACTIVE {
             // The numbers are the host's own.
-            Ok(Some(ExecutionState::ACTIVE)) | Ok(None) => uapi::VACCEL_STATE_ACTIVE,
-            Ok(Some(state)) => state.raw(),
-            Err(error) => {
-                self.notice.set_changed();
-                return Err(error);
-            }
-        };
-        self.state.store(state, Ordering::Release);
-        Ok(state)
+            self.state.store(state.raw(), Ordering::Release);
+        }
+        self.seen.fetch_max(changes, Ordering::AcqRel);
+        Ok(state.raw())
     }
 
     /// The first page fault.

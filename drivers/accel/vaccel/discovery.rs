@@ -254,7 +254,8 @@ impl Room {
         let Some(entry) = self.find(luid) else {
             return;
         };
-        let (Some((_, function)), Some(_), None) = (&entry.function, &entry.channel, &entry.running)
+        let (Some((_, function)), Some(_), None) =
+            (&entry.function, &entry.channel, &entry.running)
         else {
             return;
         };

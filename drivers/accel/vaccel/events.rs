@@ -15,7 +15,6 @@
 //! `Events::tables` is taken in softirq and nests in nothing.
 
 use core::sync::atomic::{
-    AtomicBool,
     AtomicU64,
     Ordering, //
 };
@@ -51,7 +50,8 @@ pub(crate) struct Waiter {
 /// What the host says of one device.
 pub(crate) struct DeviceNotice {
     cookie: u64,
-    changed: AtomicBool,
+    /// How often the host said that the state changed.
+    changes: AtomicU64,
 }
 
 impl DeviceNotice {
@@ -60,14 +60,9 @@ impl DeviceNotice {
         self.cookie
     }
 
-    /// Whether the host said, since the last call, that the state changed.
-    pub(crate) fn take_changed(&self) -> bool {
-        self.changed.swap(false, Ordering::AcqRel)
-    }
-
-    /// Has the state queried at the next occasion.
-    pub(crate) fn set_changed(&self) {
-        self.changed.store(true, Ordering::Release);
+    /// How often the host has said that the state changed.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 }
 
@@ -133,7 +128,7 @@ impl Events {
         let notice = Arc::new(
             DeviceNotice {
                 cookie,
-                changed: AtomicBool::new(false),
+                changes: AtomicU64::new(0),
             },
             GFP_KERNEL,
         )?;
@@ -162,8 +157,12 @@ impl Events {
     fn device_changed(&self, cookie: u64) {
         let tables = self.tables.lock();
         if let Some(notice) = tables.devices.get(&cookie) {
-            notice.set_changed();
-            for waiter in tables.waiters.values().filter(|waiter| waiter.cookie == cookie) {
+            notice.changes.fetch_add(1, Ordering::Release);
+            for waiter in tables
+                .waiters
+                .values()
+                .filter(|waiter| waiter.cookie == cookie)
+            {
                 waiter.done.complete_all();
             }
         }
@@ -227,7 +226,12 @@ impl core::ops::Deref for DeviceEntry {
 
 impl Drop for DeviceEntry {
     fn drop(&mut self) {
-        let node = self.events.tables.lock().devices.remove(&self.notice.cookie);
+        let node = self
+            .events
+            .tables
+            .lock()
+            .devices
+            .remove(&self.notice.cookie);
         drop(node);
     }
 }

@@ -54,7 +54,7 @@ use crate::reaper::Owned;
 use crate::release::What;
 use crate::sync;
 
-/// Longest uninterrupted sleep of a waiter: it then looks by itself, in case a signal was lost.
+/// Longest sleep of a waiter before it looks by itself, in case the host forgot it.
 const WAIT_SLICE_MS: u32 = 10_000;
 
 /// A monitored fence.
@@ -214,7 +214,12 @@ impl Fence {
 
     /// Has the host tell when `value` is reached, and sleeps until something happens.
     fn wait_once(&self, value: u64, deadline_ns: u64) -> HostResult {
-        let waiting = self.device.process.adapter.events.wait(self.device.cookie())?;
+        let waiting = self
+            .device
+            .process
+            .adapter
+            .events
+            .wait(self.device.cookie())?;
         // Whatever is announced from here on wakes the waiter; what was announced before is seen
         // here.
         if self.device.process.adapter.is_stopping() {
@@ -234,17 +239,10 @@ impl Fence {
             },
         )?;
         self.device.process.call(&request, |_| Ok(()))?;
-        loop {
-            let slice = remaining_ms(deadline_ns).min(WAIT_SLICE_MS);
-            if slice == 0 {
-                return Ok(());
-            }
-            match waiting.done().wait_interruptible_timeout(msecs_to_jiffies(slice)) {
-                sync::Wait::Done => return Ok(()),
-                sync::Wait::Signal => return Err(ERESTARTSYS.into()),
-                sync::Wait::TimedOut if self.has_reached(value) => return Ok(()),
-                sync::Wait::TimedOut => {}
-            }
+        let slice = msecs_to_jiffies(remaining_ms(deadline_ns).min(WAIT_SLICE_MS));
+        match waiting.done().wait_interruptible_timeout(slice) {
+            sync::Wait::Done | sync::Wait::TimedOut => Ok(()),
+            sync::Wait::Signal => Err(ERESTARTSYS.into()),
         }
     }
 }

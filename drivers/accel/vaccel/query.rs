@@ -61,15 +61,15 @@ fn host_caps(adapter: &Adapter) -> u64 {
     for (set, bit) in [
         (
             adapter.takes_page_lists(),
-            uapi::VACCEL_HOST_CAP_PAGE_LISTS as u64,
+            u64::from(uapi::VACCEL_HOST_CAP_PAGE_LISTS),
         ),
         (
             caps.contains(AdapterCaps::ASYNC_MSG_ENABLED),
-            uapi::VACCEL_HOST_CAP_ASYNC as u64,
+            u64::from(uapi::VACCEL_HOST_CAP_ASYNC),
         ),
         (
             caps.contains(AdapterCaps::HW_SCH_ENABLED),
-            uapi::VACCEL_HOST_CAP_HW_QUEUES as u64,
+            u64::from(uapi::VACCEL_HOST_CAP_HW_QUEUES),
         ),
     ] {
         if set {

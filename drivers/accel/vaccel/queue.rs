@@ -194,10 +194,7 @@ impl Private {
     }
 }
 
-fn private_data(
-    args: &uapi::drm_vaccel_queue_create,
-    file: &DrmFile,
-) -> Result<Option<Private>> {
+fn private_data(args: &uapi::drm_vaccel_queue_create, file: &DrmFile) -> Result<Option<Private>> {
     if args.priv_size == 0 {
         return if args.arg_bo == 0 && args.arg_offset == 0 {
             Ok(None)

@@ -100,10 +100,7 @@ impl Reaper {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new(
-        transport: Arc<Transport>,
-        workers: Arc<OwnedQueue>,
-    ) -> Result<Arc<Self>> {
+    pub(crate) fn new(transport: Arc<Transport>, workers: Arc<OwnedQueue>) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
                 transport,
@@ -135,13 +132,18 @@ impl Reaper {
 
     fn give_back(&self, node: KBox<Release>) {
         loop {
-            match node.what.send(&self.transport, self.process(), Wait::ToTheEnd) {
+            match node
+                .what
+                .send(&self.transport, self.process(), Wait::ToTheEnd)
+            {
                 Ok(()) => return,
                 Err(error) if error.errno == ENOMEM || error.errno == EAGAIN => {
                     fsleep(Delta::from_micros(RETRY_US));
                 }
                 Err(error) if error.errno == ETIMEDOUT => {
-                    kernel::pr_warn_once!("host does not acknowledge; memory shared with it is leaked\n");
+                    kernel::pr_warn_once!(
+                        "host does not acknowledge; memory shared with it is leaked\n"
+                    );
                     core::mem::forget(node);
                     return;
                 }

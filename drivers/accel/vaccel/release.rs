@@ -95,12 +95,7 @@ impl What {
     ///
     /// Fails without an answer: no memory for the message (nothing was sent), no answer in time, or
     /// the channel is gone. A host that refuses has answered: there is nothing left to give back.
-    pub(crate) fn send(
-        &self,
-        transport: &Transport,
-        process: Handle,
-        wait: Wait,
-    ) -> HostResult {
+    pub(crate) fn send(&self, transport: &Transport, process: Handle, wait: Wait) -> HostResult {
         let host = Host {
             transport,
             process,
@@ -231,9 +226,21 @@ macro_rules! creates {
 
 creates!(CreateProcess, CreateProcessReply.process, Process);
 creates!(CreateDevice, CreateDeviceReply.device, Device);
-creates!(CreateContextVirtual, CreateContextVirtualReply.body.context, Context);
-creates!(CreatePagingQueue, CreatePagingQueueReply.paging_queue, PagingQueue);
-creates!(CreateSyncObject, CreateSyncObjectReply.sync_object, SyncObject);
+creates!(
+    CreateContextVirtual,
+    CreateContextVirtualReply.body.context,
+    Context
+);
+creates!(
+    CreatePagingQueue,
+    CreatePagingQueueReply.paging_queue,
+    PagingQueue
+);
+creates!(
+    CreateSyncObject,
+    CreateSyncObjectReply.sync_object,
+    SyncObject
+);
 
 impl Creates for gpupv::CreateAllocation {
     fn made(what: &mut What, reply: &[u8]) -> bool {

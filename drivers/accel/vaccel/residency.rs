@@ -168,7 +168,10 @@ fn evict(
         },
         List::new(&handles),
     )?;
-    let reply = vm.device.process.call(&request, |answer| Ok(answer.reply))?;
+    let reply = vm
+        .device
+        .process
+        .call(&request, |answer| Ok(answer.reply))?;
     args.bytes_to_trim = reply.num_bytes_to_trim;
     Ok(())
 }

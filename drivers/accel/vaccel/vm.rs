@@ -172,12 +172,9 @@ impl Vm {
 
     /// Whether a binding shares an address with `gpu_va..gpu_va + size`.
     pub(crate) fn is_bound(&self, gpu_va: u64, size: u64) -> bool {
-        self.bindings
-            .lock()
-            .iter()
-            .any(|(start, binding)| {
-                crate::logic::range::overlap((*start, binding.size), (gpu_va, size))
-            })
+        self.bindings.lock().iter().any(|(start, binding)| {
+            crate::logic::range::overlap((*start, binding.size), (gpu_va, size))
+        })
     }
 }
 
@@ -221,7 +218,8 @@ pub(crate) fn destroy(
     })?;
     if let Object::Vm(vm) = object {
         let fence = client.paging_fence_of(&vm);
-        if let Some(Object::Fence(entry)) = fence.and_then(|fence| client.remove(fence, |_| Ok(())).ok())
+        if let Some(Object::Fence(entry)) =
+            fence.and_then(|fence| client.remove(fence, |_| Ok(())).ok())
         {
             fence::unpublish(file, entry.page);
         }
