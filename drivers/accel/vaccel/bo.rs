@@ -88,6 +88,10 @@ pub(crate) enum Bo {
 
 impl gem::DriverObject for Bo {
     type Driver = VaccelDrm;
+
+    fn is_exportable(&self) -> bool {
+        matches!(self, Self::Guest(_))
+    }
 }
 
 impl Bo {

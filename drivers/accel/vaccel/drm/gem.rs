@@ -60,6 +60,11 @@ pub trait DriverObject: Send + Sync + Sized + 'static {
 
     /// Called when such a handle is closed, or its file.
     fn close(_obj: &Object<Self>, _file: &DriverFile<Self>) {}
+
+    /// Whether the object may leave the driver as a dma-buf, if its memory allows that.
+    fn is_exportable(&self) -> bool {
+        true
+    }
 }
 
 /// What is behind an object.
