@@ -8,17 +8,23 @@ use gpupv::{Guid, Luid};
 /// Virtual GPUs of one VM.
 pub const MAX_VGPUS: usize = 16;
 /// Host processes of one VM.
-pub const MAX_PROCESSES: usize = 1024;
+pub const MAX_PROCESSES: usize = 256;
 /// Objects of all kinds of one process.
 pub const MAX_OBJECTS: usize = 65_536;
+/// Objects of all kinds of the whole VM.
+pub const MAX_VM_OBJECTS: usize = 262_144;
 /// Ranges in one GPU virtual address space.
 pub const MAX_VA_RANGES: usize = 65_536;
+/// Ranges in all GPU virtual address spaces of the VM.
+pub const MAX_VM_VA_RANGES: usize = 262_144;
 /// Guest pages named as backing store in the whole VM: 32 GiB worth.
 pub const MAX_PINNED_PAGES: u64 = 1 << 23;
 /// Work queued to one context.
 pub const MAX_QUEUED_WORK: usize = 4096;
+/// Work queued to all contexts of the VM.
+pub const MAX_VM_QUEUED_WORK: usize = 65_536;
 /// CPU waits of the whole VM that have not been answered.
-pub const MAX_CPU_WAITS: usize = 16_384;
+pub const MAX_CPU_WAITS: usize = 4096;
 /// Completions held back until a job ends, in the whole VM.
 pub const MAX_HELD_COMPLETIONS: usize = 4096;
 

@@ -129,7 +129,7 @@ impl Host {
                     }
                     failed.state = state;
                     failed.fault = fault;
-                    tracing::info!(%device, ?state, "device failed");
+                    tracing::debug!(%device, ?state, "device failed");
                     let data = SetGuestData::new(failed.cookie, state.raw());
                     send(&Event::SetGuestData(data), env);
                 }

@@ -12,9 +12,10 @@ use gpupv::{
 };
 
 use crate::call::{Call, Completion, Verdict};
-use crate::config::MAX_HELD_COMPLETIONS;
+use crate::config::{MAX_HELD_COMPLETIONS, MAX_VM_OBJECTS, MAX_VM_VA_RANGES};
 use crate::env::{Channel, Env, MessageIn, VgpuId};
 use crate::host::{Held, Host};
+use crate::va::VaSpace;
 
 /// A handler of a command.
 type Handler<C> = for<'a> fn(&mut Host, &Call, &Request<'a, C>, &mut dyn Env) -> Verdict;
@@ -225,7 +226,33 @@ impl Host {
         if id.channel() == ChannelType::Adapter && !opens {
             self.open_vgpu(call.vgpu)?;
         }
+        let makes = matches!(
+            id,
+            CommandId::CreateDevice
+                | CommandId::CreateContextVirtual
+                | CommandId::CreatePagingQueue
+                | CommandId::CreateAllocation
+                | CommandId::CreateSyncObject
+                | CommandId::ReserveGpuVirtualAddress
+                | CommandId::MapGpuVirtualAddress
+        );
+        if makes && self.is_full() {
+            return Err(NtStatus::NO_MEMORY);
+        }
         Ok(())
+    }
+
+    /// Whether the VM has as many objects or address ranges as it may have. One command makes at
+    /// most two of each.
+    fn is_full(&self) -> bool {
+        let mut objects = 2_usize;
+        let mut ranges = 2_usize;
+        for (_, process) in self.processes.iter() {
+            objects = objects.saturating_add(process.objects.len());
+            let spaces = process.spaces.values().map(VaSpace::ranges);
+            ranges = spaces.fold(ranges, usize::saturating_add);
+        }
+        objects > MAX_VM_OBJECTS || ranges > MAX_VM_VA_RANGES
     }
 
     /// Sends a completion, now or when the jobs it waits for have ended.

@@ -61,7 +61,7 @@ impl Host {
             return Err(NtStatus::INVALID_PARAMETER);
         }
         let io = env.map_io_space(start, length).map_err(|error| {
-            tracing::warn!(%error, "I/O space refused");
+            tracing::debug!(%error, "I/O space refused");
             NtStatus::INVALID_PARAMETER
         })?;
         self.fences = Some(FencePages::new(io, start, length));

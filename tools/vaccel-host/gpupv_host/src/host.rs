@@ -162,13 +162,13 @@ impl Host {
 
     /// A channel was opened by the guest.
     pub fn channel_opened(&mut self, channel: Channel) {
-        tracing::info!(?channel, "channel opened");
+        tracing::debug!(?channel, "channel opened");
     }
 
     /// A channel was closed by the guest, or rescinded. Guest memory that was shared through it is
     /// not touched any more when this returns.
     pub fn channel_closed(&mut self, channel: Channel, env: &mut dyn Env) {
-        tracing::info!(?channel, "channel closed");
+        tracing::debug!(?channel, "channel closed");
         for held in &mut self.held {
             if held.completion.is_some_and(|at| at.channel == channel) {
                 held.completion = None;

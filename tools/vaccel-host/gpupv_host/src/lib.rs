@@ -60,7 +60,8 @@ mod tests;
 pub use census::Census;
 pub use config::{
     HostConfig, PagingMode, VgpuConfig, MAX_CPU_WAITS, MAX_HELD_COMPLETIONS, MAX_OBJECTS,
-    MAX_PINNED_PAGES, MAX_PROCESSES, MAX_QUEUED_WORK, MAX_VA_RANGES, MAX_VGPUS,
+    MAX_PINNED_PAGES, MAX_PROCESSES, MAX_QUEUED_WORK, MAX_VA_RANGES, MAX_VGPUS, MAX_VM_OBJECTS,
+    MAX_VM_QUEUED_WORK, MAX_VM_VA_RANGES,
 };
 pub use env::{Channel, Env, IoSpace, IoSpaceError, MessageIn, VgpuId};
 pub use host::{Host, TooManyVgpus};

@@ -128,9 +128,11 @@ impl Host {
 
     /// Removes a process and everything it has. Returns the jobs that ran for it.
     pub(crate) fn remove_process(&mut self, process: Handle) -> Vec<JobId> {
-        let Some(owner) = self.processes.get(process) else {
+        let Some(owner) = self.processes.get_mut(process) else {
             return Vec::new();
         };
+        // First, so that allocations need not be looked for in them.
+        owner.spaces.clear();
         let doomed: Vec<Handle> = owner.objects.iter().map(|(handle, _)| handle).collect();
         let jobs = doomed
             .into_iter()

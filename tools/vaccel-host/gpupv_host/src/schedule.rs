@@ -161,7 +161,7 @@ impl Host {
         let runs = |vgpu: &&mut Vgpu| vgpu.running.as_ref().is_some_and(|run| run.job == job);
         let found = vgpus.find(runs);
         let Some((vgpu, running)) = found.and_then(|v| v.running.take().map(|run| (v, run))) else {
-            tracing::warn!(?job, "outcome of an unknown job");
+            tracing::debug!(?job, "outcome of an unknown job");
             return;
         };
         // A job that wrote nothing leaves the wrong result to the next one.
@@ -187,7 +187,7 @@ impl Host {
             JobOutcome::Ran { outcome, .. } => match outcome {
                 Outcome::Done | Outcome::Cancelled => return,
                 Outcome::PageFault(fault) => {
-                    tracing::info!(%fault, "job faulted");
+                    tracing::debug!(%fault, "job faulted");
                     let flags = match fault.access {
                         Access::Read => PageFaultFlags::EMPTY,
                         Access::Write => PageFaultFlags::WRITE,
@@ -200,7 +200,7 @@ impl Host {
                     (ExecutionState::ERROR_DMA_PAGE_FAULT, fault)
                 }
                 Outcome::BadCommands(error) => {
-                    tracing::info!(%error, "malformed command buffer");
+                    tracing::debug!(%error, "malformed command buffer");
                     (ExecutionState::ERROR_DMA_FAULT, PageFaultState::default())
                 }
             },

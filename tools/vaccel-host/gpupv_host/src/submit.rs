@@ -6,8 +6,8 @@ use gpupv::{Handle, NtStatus, Request, SubmitCommand, SubmitFlags};
 use vaccel_isa::MAX_STREAM_BYTES;
 
 use crate::call::{Call, Verdict};
-use crate::config::MAX_QUEUED_WORK;
-use crate::env::Env;
+use crate::config::{MAX_QUEUED_WORK, MAX_VM_QUEUED_WORK};
+use crate::env::{Env, VgpuId};
 use crate::host::{Host, Owner};
 use crate::object::Work;
 
@@ -56,12 +56,22 @@ impl Host {
         self.enqueue(call, *context, work)
     }
 
+    /// Work queued to all contexts.
+    fn queued_work(&self) -> usize {
+        let queued = |(vgpu, owner): &(VgpuId, Owner)| {
+            let process = self.processes.get(owner.process)?;
+            Some(process.context(*vgpu, owner.context).ok()?.queue.len())
+        };
+        let all = self.active.values().filter_map(queued);
+        all.fold(0, usize::saturating_add)
+    }
+
     /// Checks that a context of a working device takes more work.
     pub(crate) fn check_room(&self, call: &Call, handle: Handle) -> Result<(), NtStatus> {
         let process = self.process(call.process)?;
         let context = process.context(call.vgpu, handle)?;
         process.working_device(call.vgpu, process.device_of(call.vgpu, handle)?)?;
-        if context.queue.len() >= MAX_QUEUED_WORK {
+        if context.queue.len() >= MAX_QUEUED_WORK || self.queued_work() >= MAX_VM_QUEUED_WORK {
             return Err(NtStatus::NO_MEMORY);
         }
         Ok(())

@@ -54,6 +54,44 @@ fn message(guest: &Guest, step: &Step) -> Vec<u8> {
     words.flat_map(u32::to_le_bytes).collect()
 }
 
+/// The messages of a conversation that uses everything.
+fn conversation() -> Vec<(Channel, Vec<u8>)> {
+    let mut guest = Guest::with_process(modern());
+    let setup = guest.setup();
+    let (allocation, va) = guest.buffer(&setup, &[1, 2, 3]);
+    let pair = [(setup.fence.sync_object, 1)];
+    let flags = WaitFromCpuFlags::EMPTY;
+    guest.wait_cpu(setup.device, &pair, flags, 5).unwrap();
+    guest.wait_gpu(setup.context, setup.queue.sync_object, 1);
+    guest
+        .submit(setup.context, (4096, va), |s| {
+            s.copy(va + 4096, va, 4096);
+        })
+        .unwrap();
+    guest.signal_gpu(setup.context, setup.fence.sync_object, 1);
+    guest.run_all();
+    let none = SignalFlags::EMPTY;
+    guest
+        .signal_cpu(setup.device, setup.fence.sync_object, 2, none)
+        .unwrap();
+    guest.evict(setup.device, &[allocation]);
+    let body = DestroyAllocation {
+        device: setup.device,
+        ..DestroyAllocation::default()
+    };
+    guest.send(body, (&[allocation]).into()).unwrap();
+    let device = setup.device;
+    guest
+        .call(FlushDevice {
+            device,
+            reason: FlushReason::DEVICE_TERMINATE,
+        })
+        .unwrap();
+    guest.call(DestroyDevice { device, _pad: 0 }).unwrap();
+    guest.call(DestroyProcess).unwrap();
+    guest.sent
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
@@ -94,5 +132,34 @@ proptest! {
         let channel = if global { Channel::Global } else { Channel::Vgpu(GPU) };
         guest.raw(channel, &bytes, true);
         prop_assert_eq!(guest.world.completions.len(), 1);
+    }
+
+    /// A good conversation, a few bytes of which are changed, messages left out or sent twice.
+    #[test]
+    fn damaged_conversation(
+        damage in proptest::collection::vec((0_usize..40, 0_usize..160, any::<u8>()), 1..12),
+        twice in 0_usize..40,
+        dropped in 0_usize..40,
+    ) {
+        let mut guest = Guest::new(modern());
+        for (number, (channel, mut bytes)) in conversation().into_iter().enumerate() {
+            for (_, at, value) in damage.iter().filter(|(message, _, _)| *message == number) {
+                if let Some(byte) = bytes.get_mut(*at) {
+                    *byte = *value;
+                }
+            }
+            if number != dropped {
+                guest.raw(channel, &bytes, true);
+            }
+            if number == twice {
+                guest.raw(channel, &bytes, true);
+            }
+            if number % 3 == 0 {
+                guest.run_all();
+            }
+        }
+        guest.host.channel_closed(Channel::Global, &mut guest.world);
+        guest.run_all();
+        guest.assert_empty();
     }
 }

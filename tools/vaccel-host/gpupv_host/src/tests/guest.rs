@@ -103,6 +103,8 @@ pub struct Guest {
     pub channel: Channel,
     pub process: Handle,
     pub next_transaction: u64,
+    /// Every message sent, for replays.
+    pub sent: Vec<(Channel, Vec<u8>)>,
 }
 
 /// What every test of computing needs.
@@ -140,6 +142,7 @@ impl Guest {
             channel: Channel::Vgpu(GPU),
             process: Handle::NONE,
             next_transaction: 1,
+            sent: Vec::new(),
         }
     }
 
@@ -264,6 +267,7 @@ impl Guest {
     pub fn raw(&mut self, channel: Channel, payload: &[u8], completion_requested: bool) -> u64 {
         let transaction_id = self.next_transaction;
         self.next_transaction += 1;
+        self.sent.push((channel, payload.to_vec()));
         let message = MessageIn {
             transaction_id,
             completion_requested,

@@ -448,3 +448,42 @@ fn marked_device() {
     );
     guest.finish();
 }
+
+/// Tables have limits: processes, queued work, CPU waits. Reaching one refuses the next and breaks
+/// nothing.
+#[test]
+fn limits() {
+    let mut guest = Guest::with_process(modern());
+    let setup = guest.setup();
+    let full = Err(NtStatus::NO_MEMORY);
+    let owner = guest.process;
+    let mut processes = Vec::new();
+    loop {
+        let process = guest.call(CreateProcess::new(1, 1, "p")).unwrap().process;
+        if process.is_none() {
+            break;
+        }
+        processes.push(process);
+    }
+    assert_eq!(processes.len() + 1, crate::MAX_PROCESSES);
+    for process in processes {
+        guest.process = process;
+        guest.call(DestroyProcess).unwrap();
+    }
+    guest.process = owner;
+    guest.wait_gpu(setup.context, setup.fence.sync_object, 1);
+    let submit = SubmitCommand::new(setup.context, 0x1_0000, 8);
+    for _ in 1..crate::MAX_QUEUED_WORK {
+        guest.send(submit, SubmitTail::default()).unwrap();
+    }
+    assert_eq!(guest.send(submit, SubmitTail::default()), full);
+    let pair = [(setup.fence.sync_object, 1)];
+    let flags = WaitFromCpuFlags::EMPTY;
+    for event in 2..u64::MAX {
+        if guest.wait_cpu(setup.device, &pair, flags, event) == full {
+            assert_eq!(event, crate::MAX_CPU_WAITS as u64 + 2);
+            break;
+        }
+    }
+    guest.finish();
+}
