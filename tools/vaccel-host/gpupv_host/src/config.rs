@@ -51,6 +51,9 @@ pub struct HostConfig {
     pub mmio_megabytes: u16,
     /// How paging operations are reported.
     pub paging: PagingMode,
+    /// The fences of a device that fails jump to the highest value (unless created with
+    /// `NO_SIGNAL_MAX_VALUE_ON_TDR`), as that flag and the behaviour of Direct3D suggest.
+    pub max_value_on_error: bool,
 }
 
 impl Default for HostConfig {
@@ -61,6 +64,7 @@ impl Default for HostConfig {
             async_messages: false,
             mmio_megabytes: 64,
             paging: PagingMode::Pending,
+            max_value_on_error: true,
         }
     }
 }

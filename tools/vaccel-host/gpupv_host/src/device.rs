@@ -3,7 +3,7 @@
 //!
 //! A device that fails stays failed: its queued work is dropped, its running job is told to stop,
 //! its fences jump to the highest value so that nobody waits for ever (unless a fence was created
-//! not to), and the guest is told by SETGUESTDATA.
+//! not to, or the host is configured not to), and the guest is told by SETGUESTDATA.
 
 use gpupv::{
     CreateDevice, CreateDeviceReply, DestroyDevice, DeviceStateType, Event, ExecutionState,
@@ -118,6 +118,7 @@ impl Host {
         env: &mut dyn Env,
     ) {
         self.drop_work(process, device);
+        let max_value = self.config.max_value_on_error;
         let Ok(process) = self.process_mut(process) else {
             return;
         };
@@ -139,7 +140,7 @@ impl Host {
         for (_, object) in process.objects.iter() {
             if let (true, Kind::Sync(sync)) = (object.device == device, &object.kind) {
                 let keeps = SyncObjectFlags::NO_SIGNAL_MAX_VALUE_ON_TDR;
-                if !sync.fence.flags().contains(keeps) {
+                if max_value && !sync.fence.flags().contains(keeps) {
                     sync.fence.store(u64::MAX);
                 }
             }
