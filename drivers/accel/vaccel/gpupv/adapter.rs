@@ -94,7 +94,7 @@ impl Command for GetInternalAdapterInfo {
         if version.has_ext_header() {
             size_of::<AdapterInfo>()
         } else {
-            size_of::<AdapterInfo>() - size_of::<Luid>()
+            size_of::<AdapterInfo>().saturating_sub(size_of::<Luid>())
         }
     }
 

@@ -2,7 +2,7 @@
 
 //! Whole guest-to-host messages: headers and request together.
 
-use super::command::{Command, Request};
+use super::command::Command;
 use super::commands::CommandId;
 use super::discovery::Version;
 use super::error::{DecodeError, EncodeError};
@@ -10,6 +10,7 @@ use super::handle::Handle;
 use super::header::{ChannelType, CommandHeader, ExtHeader};
 use super::ids::Luid;
 use super::limits::MAX_MESSAGE;
+use super::request::Request;
 use super::wire::{length, read, split, Writer};
 
 /// Where a guest's message goes and how it travels.
