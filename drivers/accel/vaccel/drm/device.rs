@@ -165,7 +165,8 @@ impl<T: drm::Driver> Device<T> {
     ///
     /// Only for the DRM core: `ptr` is the device of a [`Device<T>`] whose last reference is gone.
     pub(super) unsafe extern "C" fn release_callback(ptr: *mut bindings::drm_device) {
-        let this = kernel::container_of!(Opaque::cast_from(ptr), Self, dev).cast_mut();
+        // SAFETY: The vtable with this callback belongs to devices embedded in `Self`.
+        let this = unsafe { kernel::container_of!(Opaque::cast_from(ptr), Self, dev) }.cast_mut();
 
         // SAFETY:
         // - The vtable with this callback is set after `data` was initialised.

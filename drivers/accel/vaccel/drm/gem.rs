@@ -200,14 +200,18 @@ impl<T: DriverObject> Object<T> {
     }
 
     /// The address of the object a GEM object of the DRM core is embedded in.
-    fn container(obj: *mut bindings::drm_gem_object) -> *mut Self {
-        let shmem = obj
-            .wrapping_byte_sub(core::mem::offset_of!(bindings::drm_gem_shmem_object, base))
-            .cast::<u8>();
+    ///
+    /// # Safety
+    ///
+    /// `obj` must be a GEM object of a device of `T::Driver`. It has no others than ones embedded in
+    /// `Self`: only `new_shmem()` and `new_io()` make them, and imports of foreign dma-bufs are off.
+    unsafe fn container(obj: *mut bindings::drm_gem_object) -> *mut Self {
+        // SAFETY: By the safety requirements `obj` is embedded in `Self` in this way.
+        unsafe {
+            let shmem = kernel::container_of!(obj, bindings::drm_gem_shmem_object, base);
 
-        shmem
-            .wrapping_byte_sub(core::mem::offset_of!(Self, obj))
-            .cast()
+            kernel::container_of!(Opaque::cast_from(shmem), Self, obj).cast_mut()
+        }
     }
 
     /// Makes a reference of what the DRM core gives to callbacks.
@@ -216,8 +220,7 @@ impl<T: DriverObject> Object<T> {
     ///
     /// `obj` must be a GEM object of a device of `T::Driver` that stays referenced for `'a`.
     unsafe fn from_raw<'a>(obj: *mut bindings::drm_gem_object) -> &'a Self {
-        // SAFETY: A device of `T::Driver` has no other GEM objects than ones embedded in `Self`:
-        // only `new_shmem()` and `new_io()` create them, and imports of foreign dma-bufs are off.
+        // SAFETY: By the safety requirements, which include those of `container()`.
         unsafe { &*Self::container(obj) }
     }
 
@@ -299,7 +302,8 @@ impl<T: DriverObject> Object<T> {
     ///
     /// Only for the DRM core, with an object whose last GEM reference is gone.
     unsafe extern "C" fn free_callback(obj: *mut bindings::drm_gem_object) {
-        let this = Self::container(obj);
+        // SAFETY: The vtable with this callback belongs to objects of `Self`.
+        let this = unsafe { Self::container(obj) };
 
         // SAFETY:
         // - The data is initialised by the type invariants.
