@@ -93,6 +93,12 @@ impl Device {
         if known != uapi::VACCEL_STATE_ACTIVE || self.seen.load(Ordering::Acquire) == changes {
             return Ok(known);
         }
+        let state = self.ask_state()?;
+        self.seen.fetch_max(changes, Ordering::AcqRel);
+        Ok(state)
+    }
+
+    fn ask_state(&self) -> HostResult<u32> {
         let state = self
             .ask(DeviceStateType::EXECUTION, |state| state.execution())?
             .ok_or(HostError::PROTOCOL)?;
@@ -100,7 +106,6 @@ impl Device {
             // The numbers are the host's own.
             self.state.store(state.raw(), Ordering::Release);
         }
-        self.seen.fetch_max(changes, Ordering::AcqRel);
         Ok(state.raw())
     }
 
@@ -130,12 +135,27 @@ impl Device {
     ///
     /// `EIO` if it does not, and those of [`Device::state`].
     pub(crate) fn check(&self) -> HostResult {
-        match self.state()? {
-            uapi::VACCEL_STATE_ACTIVE => Ok(()),
-            _ => Err(HostError {
-                errno: EIO,
-                status: NtStatus::SUCCESS,
-            }),
-        }
+        working(self.state()?)
+    }
+
+    /// As [`Device::check`], but asks the host even if it announced nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Device::check`].
+    pub(crate) fn ask_and_check(&self) -> HostResult {
+        self.check()?;
+        working(self.ask_state()?)
+    }
+}
+
+/// `EIO` unless `state` is the one of a device that works.
+fn working(state: u32) -> HostResult {
+    match state {
+        uapi::VACCEL_STATE_ACTIVE => Ok(()),
+        _ => Err(HostError {
+            errno: EIO,
+            status: NtStatus::SUCCESS,
+        }),
     }
 }

@@ -57,6 +57,10 @@ use crate::sync;
 /// Longest sleep of a waiter before it looks by itself, in case the host forgot it.
 const WAIT_SLICE_MS: u32 = 10_000;
 
+/// What the host sets a fence to when its device fails, so that nobody waits for it on the GPU. A
+/// fence may also be set to it on purpose, so only the state of the device tells which it was.
+const LOST: u64 = u64::MAX;
+
 /// A monitored fence.
 pub(crate) struct Fence {
     page: Arc<MemRemap>,
@@ -144,11 +148,13 @@ impl Fence {
     pub(crate) fn value(&self) -> u64 {
         // The mapping is a page and the value its first word.
         let value = self.page.read_u64(0).unwrap_or(0);
-        self.reached.fetch_max(value, Ordering::Relaxed);
+        if value != LOST {
+            self.reached.fetch_max(value, Ordering::Relaxed);
+        }
         value
     }
 
-    /// Whether `value` has ever been seen reached.
+    /// Whether `value` has ever been seen reached; also if the device failed.
     pub(crate) fn has_reached(&self, value: u64) -> bool {
         self.reached.load(Ordering::Relaxed) >= value || self.value() >= value
     }
@@ -199,6 +205,9 @@ impl Fence {
         let adapter = &self.device.process.adapter;
         loop {
             if self.has_reached(value) {
+                if self.value() == LOST {
+                    self.device.ask_and_check()?;
+                }
                 return Ok(());
             }
             if adapter.is_stopping() {
