@@ -104,17 +104,14 @@ debug)
 *) die "unknown kernel $which: packaged or debug" ;;
 esac
 [ -e "$ko" ] || die "the driver is not built: $ko"
-cp "$ko" "$tree/modules/vaccel.ko"
+# Symbols stay, debug information is of no use in the guest.
+"$REPO/tools/dev/in-root" objcopy --strip-debug "$ko" "$tree/modules/vaccel.ko"
 echo vaccel.ko >>"$tree/modules.load"
 mv "$tree/modules.load" "$tree/modules/modules.load"
 cp "$binaries/guest-init" "$tree/init"
 for name in vaccel-smoke vaccel-selftests; do
     if [ -e "$binaries/$name" ]; then cp "$binaries/$name" "$tree/bin/"; fi
 done
-if [ -d "$REPO/tools/vaccel-smoke/data" ]; then
-    mkdir -p "$tree/usr/share"
-    cp -r "$REPO/tools/vaccel-smoke/data" "$tree/usr/share/vaccel"
-fi
 while IFS= read -r line; do
     if [ "$line" = @modules ]; then
         sed 's,^,module /modules/,' "$tree/modules/modules.load"

@@ -44,8 +44,8 @@ pub struct Demo {
     pub smoke: Vec<Value>,
 }
 
-/// The jobs in a smoke test's report: its `tests`, each with `name`, `status`
-/// and, where they were measured, `metrics`.
+/// The jobs in a smoke test's report: its `tests`, as `vaccel-smoke run --json`
+/// prints them.
 pub fn jobs(report: &Value) -> Vec<Job> {
     let tests = report.get("tests").and_then(Value::as_array);
     tests.into_iter().flatten().map(job).collect()
@@ -58,7 +58,7 @@ pub fn accelerator(list: Option<&Value>) -> String {
         .and_then(|devices| devices.get(0));
     let words: Vec<String> = ["name", "node", "luid"]
         .iter()
-        .filter_map(|key| device?.get(key).map(shown))
+        .filter_map(|key| Some(device?.get(key)?.as_str()?.to_owned()))
         .collect();
     if words.is_empty() {
         "none seen".into()
@@ -70,35 +70,27 @@ pub fn accelerator(list: Option<&Value>) -> String {
 fn job(test: &Value) -> Job {
     let text = |key: &str| test.get(key).and_then(Value::as_str).map(str::to_owned);
     let status = match text("status").as_deref() {
-        Some("pass" | "ok" | "passed") => Status::Pass,
-        Some("skip" | "skipped") => Status::Skip,
+        Some("pass") => Status::Pass,
+        Some("skip") => Status::Skip,
         _ => Status::Fail,
     };
-    let metrics: Vec<String> = test
-        .get("metrics")
-        .and_then(Value::as_object)
+    let speed = test.get("speed").and_then(|speed| {
+        let value = speed.get("value")?.as_f64()?;
+        let unit = speed.get("unit")?.as_str()?;
+        Some(format!("{value:.0} {unit}"))
+    });
+    let figures = test.get("figures").and_then(Value::as_array);
+    let figures: Vec<&str> = figures
         .into_iter()
         .flatten()
-        .filter(|(_, value)| value.is_number() || value.is_string())
-        .map(|(key, value)| format!("{key} {}", shown(value)))
+        .filter_map(|figure| figure.get("text")?.as_str())
         .collect();
     Job {
         name: text("name").unwrap_or_else(|| "?".into()),
-        verified: status == Status::Pass,
+        verified: status == Status::Pass && test.get("verified") == Some(&Value::Bool(true)),
         status,
-        speed: (!metrics.is_empty()).then(|| metrics.join(", ")),
-        note: text("detail").or_else(|| text("message")),
-    }
-}
-
-fn shown(value: &Value) -> String {
-    match value {
-        Value::Number(number) => match number.as_f64() {
-            Some(float) if number.is_f64() && float.abs() < 1e6 => format!("{float:.3}"),
-            Some(float) if number.is_f64() => format!("{float:.0}"),
-            _ => number.to_string(),
-        },
-        other => other.as_str().unwrap_or_default().to_owned(),
+        speed,
+        note: text("reason").or_else(|| (!figures.is_empty()).then(|| figures.join(", "))),
     }
 }
 
@@ -118,10 +110,10 @@ impl Demo {
         let width = width.unwrap_or_default().max(4);
         line(format!("{:<width$}  verified  measured", "job"));
         for job in &self.jobs {
-            let verified = match job.status {
-                Status::Pass => "yes",
-                Status::Fail => "NO",
-                Status::Skip => "skipped",
+            let verified = match (job.verified, job.status) {
+                (true, _) => "yes",
+                (false, Status::Skip) => "skipped",
+                (false, _) => "NO",
             };
             let rest = [&job.speed, &job.note];
             let rest: Vec<&str> = rest.iter().filter_map(|text| text.as_deref()).collect();
@@ -150,17 +142,22 @@ impl Demo {
 mod tests {
     use super::*;
 
-    /// A failed job is shown as not verified, whatever it measured.
+    /// A failed job, and one that never said that it was verified, are shown as
+    /// not verified, whatever they measured.
     #[test]
-    fn failed_job_is_not_verified() {
+    fn only_verified_jobs_count() {
         let report = serde_json::json!({"tests": [
-            {"name": "fill", "status": "pass", "metrics": {"GB/s": 1.5}},
-            {"name": "digits", "status": "fail", "metrics": {"images/s": 100}, "detail": "row 3"},
+            {"name": "fill", "status": "pass", "verified": true,
+             "speed": {"value": 1500.4, "unit": "MB/s"}, "figures": [], "reason": null},
+            {"name": "digits", "status": "fail", "verified": false,
+             "speed": {"value": 100.0, "unit": "images/s"}, "figures": [], "reason": "row 3"},
+            {"name": "quiet", "status": "pass", "verified": false},
             {"name": "odd"},
         ]});
         let jobs = jobs(&report);
-        assert_eq!(jobs[0].speed.as_deref(), Some("GB/s 1.500"));
-        assert!(jobs[0].verified && !jobs[1].verified && !jobs[2].verified);
+        assert_eq!(jobs[0].speed.as_deref(), Some("1500 MB/s"));
+        let verified: Vec<bool> = jobs.iter().map(|job| job.verified).collect();
+        assert_eq!(verified, [true, false, false, false]);
         let demo = Demo {
             schema: 1,
             ok: false,
@@ -174,6 +171,6 @@ mod tests {
         };
         let table = demo.table();
         assert!(table.contains("digits  NO"), "{table}");
-        assert!(table.ends_with("1 of 3 jobs verified in 1 s: FAILED\n"));
+        assert!(table.ends_with("1 of 4 jobs verified in 1 s: FAILED\n"));
     }
 }
