@@ -187,6 +187,21 @@ pub fn call<O: Operation>(fd: BorrowedFd<'_>, arg: &mut O::Arg) -> Result<(), Er
     }
 }
 
+/// Calls an operation number that the interface does not define, with 80 zero bytes.
+pub fn call_unknown(fd: BorrowedFd<'_>, number: u32) -> Result<(), Errno> {
+    let mut bytes = [0u64; 10];
+    let request = iowr(DRM_COMMAND_BASE + number, size_of_val(&bytes));
+    // SAFETY: the descriptor is open for the borrow; by the rule of the header an operation, also a
+    // future one, accesses only its structure, which is at most the 80 bytes that `bytes` has and
+    // the request announces.
+    let status = unsafe { libc::ioctl(fd.as_raw_fd(), libc::Ioctl::from(request), &mut bytes) };
+    if status < 0 {
+        Err(Errno::last())
+    } else {
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,4 +1,96 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Placeholder replaced by its owner.
+//! Self-tests of the driver through its device node: what the uAPI header promises, and above all
+//! what it refuses. Output is KTAP.
+//!
+//! Each case runs in a process of its own with a file of its own, so that one that hangs or dies
+//! takes nothing with it. Where the control channel is there (the test machine's second serial
+//! port), the host's census is taken after each case: objects that stay fail the case that left
+//! them.
+//!
+//! ```text
+//! vaccel-selftests [--device NODE] [NAME...]     run all cases, or these
+//! vaccel-selftests --list                        names and what they prove
+//! ```
+//!
+//! Exit status: 0 all passed, 1 one failed, 2 usage, 77 no device or all skipped.
 
-fn main() {}
+mod cases;
+mod expect;
+mod helper;
+mod rig;
+mod runner;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use rig::Problem;
+
+/// The node, unless another is named.
+const NODE: &str = "/dev/accel/accel0";
+
+/// Exit status of a case that was not possible.
+const SKIPPED: u8 = 4;
+
+fn main() -> ExitCode {
+    let mut node = PathBuf::from(NODE);
+    let mut names = Vec::new();
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--list" => {
+                for case in cases::all() {
+                    println!("{:<28} {}", case.name, case.proves);
+                }
+                return ExitCode::SUCCESS;
+            }
+            "--device" => match arguments.next() {
+                Some(path) => node = path.into(),
+                None => return usage("--device needs a node"),
+            },
+            // What follows is how this program starts itself.
+            "--one" => return one(&arguments.next().unwrap_or_default(), &node),
+            "--helper" => return helper::run(&arguments.next().unwrap_or_default()),
+            name if name.starts_with('-') => return usage(&format!("unknown option {name}")),
+            name => names.push(name.to_owned()),
+        }
+    }
+    let mut chosen = cases::all();
+    if let Some(unknown) = names
+        .iter()
+        .find(|name| !chosen.iter().any(|case| case.name == **name))
+    {
+        return usage(&format!("unknown case {unknown}"));
+    }
+    if !names.is_empty() {
+        chosen.retain(|case| names.iter().any(|name| name == case.name));
+    }
+    if !node.exists() {
+        eprintln!("vaccel-selftests: {} does not exist", node.display());
+        return ExitCode::from(77);
+    }
+    ExitCode::from(runner::run(&chosen, &node))
+}
+
+fn usage(problem: &str) -> ExitCode {
+    eprintln!("vaccel-selftests: {problem}");
+    eprintln!("usage: vaccel-selftests [--device NODE] [NAME...] | --list");
+    ExitCode::from(2)
+}
+
+/// Runs one case in this process; the parent reads the reason from standard output.
+fn one(name: &str, node: &std::path::Path) -> ExitCode {
+    let Some(case) = cases::all().into_iter().find(|case| case.name == name) else {
+        return usage(&format!("unknown case {name}"));
+    };
+    match (case.run)(node) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Problem::Failed(reason)) => {
+            println!("{reason}");
+            ExitCode::FAILURE
+        }
+        Err(Problem::Skipped(reason)) => {
+            println!("{reason}");
+            ExitCode::from(SKIPPED)
+        }
+    }
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The cases.
+
+mod addresses;
+mod binding;
+mod core_drm;
+mod faults;
+mod fence;
+mod files;
+mod lifecycle;
+mod mapping;
+mod memory;
+mod parameters;
+mod planned;
+mod queue;
+mod residency;
+mod stress;
+mod submission;
+mod unknown;
+
+use std::path::Path;
+
+use crate::rig::Result;
+
+/// A case.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    /// Name in the output.
+    pub name: &'static str,
+    /// What a pass shows.
+    pub proves: &'static str,
+    /// Runs it on a node.
+    pub run: fn(&Path) -> Result,
+}
+
+/// All cases.
+pub fn all() -> Vec<Case> {
+    [
+        parameters::CASES,
+        unknown::CASES,
+        memory::CASES,
+        mapping::CASES,
+        binding::CASES,
+        residency::CASES,
+        fence::CASES,
+        queue::CASES,
+        submission::CASES,
+        planned::CASES,
+        addresses::CASES,
+        core_drm::CASES,
+        files::CASES,
+        lifecycle::CASES,
+        faults::CASES,
+        stress::CASES,
+    ]
+    .concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Proves that every case can be asked for by a name of its own and says what it proves.
+    #[test]
+    fn names_are_unique() {
+        let cases = all();
+        let mut names: Vec<&str> = cases.iter().map(|case| case.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), cases.len());
+        assert!(cases.iter().all(|case| case.proves.len() > 20));
+    }
+}

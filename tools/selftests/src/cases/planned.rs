@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Operations that are still to come: EOPNOTSUPP, until a feature bit announces them.
+
+use std::path::Path;
+
+use libc::EOPNOTSUPP;
+use libvaccel::{ioctl, sys};
+use zerocopy::IntoBytes;
+
+use super::Case;
+use crate::expect::refused;
+use crate::rig::{Result, Rig};
+
+pub const CASES: &[Case] = &[
+    Case {
+        name: "planned-operations",
+        proves: "each planned operation of the header is refused with EOPNOTSUPP on good arguments",
+        run: operations,
+    },
+    Case {
+        name: "planned-parts",
+        proves: "each planned part of SUBMIT, RESIDENCY and BUDGET is refused with EOPNOTSUPP",
+        run: parts,
+    },
+];
+
+fn operations(node: &Path) -> Result {
+    let rig = Rig::new(node)?;
+    let device = &rig.device;
+    let features = device.param(sys::PARAM_FEATURES)?;
+    let lacks = |feature| features & feature == 0;
+    let vm = rig.vm.handle();
+    let fence = rig.fence.handle();
+    let planned = &[EOPNOTSUPP];
+    let sync = sys::BoSync {
+        bo: rig.bo.handle(),
+        flags: sys::SYNC_FOR_CPU,
+        size: 4096,
+        ..Default::default()
+    };
+    refused::<ioctl::BoSync>(device, "", sync, planned)?;
+    let range = sys::VaRange {
+        vm,
+        size: 4096,
+        ..Default::default()
+    };
+    refused::<ioctl::VaReserve>(device, "", range, planned)?;
+    refused::<ioctl::VaRelease>(device, "", range, planned)?;
+    let entry = sys::WaitEntry {
+        fence,
+        ..Default::default()
+    };
+    rig.arg.mapping().write(0, entry.as_bytes())?;
+    let many = sys::FenceWaitMany {
+        arg_bo: rig.arg.handle(),
+        count: 1,
+        ..Default::default()
+    };
+    refused::<ioctl::FenceWaitMany>(device, "", many, planned)?;
+    let eventfd = sys::FenceEventfd {
+        fence,
+        value: 1,
+        ..Default::default()
+    };
+    refused::<ioctl::FenceEventfd>(device, "", eventfd, planned)?;
+    if lacks(sys::FEATURE_FENCE_SHARING) {
+        let to_fd = sys::FenceFd {
+            fence,
+            ..Default::default()
+        };
+        refused::<ioctl::FenceToFd>(device, "", to_fd, planned)?;
+        let from_fd = sys::FenceFd {
+            vm,
+            ..Default::default()
+        };
+        refused::<ioctl::FenceFromFd>(device, "", from_fd, planned)?;
+    }
+    if lacks(sys::FEATURE_SYNC_BRIDGE) {
+        let syncobj = libvaccel::ioctl::drm::syncobj_create(std::os::fd::AsFd::as_fd(device), true);
+        let sync = sys::Sync {
+            fence,
+            value: 1,
+            syncobj: syncobj.unwrap_or_default(),
+            ..Default::default()
+        };
+        refused::<ioctl::SyncExport>(device, "", sync, planned)?;
+        refused::<ioctl::SyncImport>(device, "", sync, planned)?;
+    }
+    if lacks(sys::FEATURE_EVENTS) {
+        refused::<ioctl::Events>(device, "", sys::Events { mask: 1, pad: 0 }, planned)?;
+    }
+    let escape = sys::Escape {
+        arg_bo: rig.arg.handle(),
+        size: 16,
+        ..Default::default()
+    };
+    refused::<ioctl::Escape>(device, "", escape, planned)
+}
+
+fn parts(node: &Path) -> Result {
+    let rig = Rig::new(node)?;
+    let device = &rig.device;
+    let planned = &[EOPNOTSUPP];
+    let submit = sys::Submit {
+        queue: rig.queue.handle(),
+        arg_bo: rig.arg.handle(),
+        nr_ops: 1,
+        op_stride: 64,
+        ..Default::default()
+    };
+    let bo = rig.bo.handle();
+    let gpu_va = rig.binding.gpu_va();
+    for opcode in [sys::OP_SYNCOBJ_WAIT, sys::OP_SYNCOBJ_SIGNAL] {
+        let op = sys::OpSyncobj {
+            opcode,
+            syncobj: 1,
+            ..Default::default()
+        };
+        rig.arg.mapping().write(0, op.as_bytes())?;
+        refused::<ioctl::Submit>(device, &format!("operation {opcode}"), submit, planned)?;
+    }
+    for opcode in [sys::OP_BIND, sys::OP_UNBIND] {
+        let op = sys::OpBind {
+            opcode,
+            bo,
+            gpu_va,
+            size: 4096,
+            ..Default::default()
+        };
+        rig.arg.mapping().write(0, op.as_bytes())?;
+        refused::<ioctl::Submit>(device, &format!("operation {opcode}"), submit, planned)?;
+    }
+    let op = sys::OpResidency {
+        opcode: sys::OP_RESIDENCY,
+        bo,
+        ..Default::default()
+    };
+    rig.arg.mapping().write(0, op.as_bytes())?;
+    refused::<ioctl::Submit>(device, "operation RESIDENCY", submit, planned)?;
+
+    let op = sys::OpFence {
+        opcode: sys::OP_FENCE_SIGNAL,
+        fence: rig.fence.handle(),
+        value: 1,
+        ..Default::default()
+    };
+    rig.arg.mapping().write(0, op.as_bytes())?;
+    let out = sys::Submit {
+        flags: sys::SUBMIT_OUT_SYNCOBJ,
+        out_syncobj: 1,
+        ..submit
+    };
+    refused::<ioctl::Submit>(device, "OUT_SYNCOBJ", out, planned)?;
+
+    let entry = sys::ResidencyEntry { bo, result: 0 };
+    rig.arg.mapping().write(0, entry.as_bytes())?;
+    for op in [
+        sys::RESIDENCY_OFFER,
+        sys::RESIDENCY_RECLAIM,
+        sys::RESIDENCY_PRIORITY,
+    ] {
+        let arg = sys::Residency {
+            vm: rig.vm.handle(),
+            op,
+            arg_bo: rig.arg.handle(),
+            count: 1,
+            ..Default::default()
+        };
+        refused::<ioctl::Residency>(device, &format!("operation {op}"), arg, planned)?;
+    }
+    let budget = sys::Budget {
+        flags: sys::BUDGET_SET_RESERVATION,
+        reservation_size: 4096,
+        ..Default::default()
+    };
+    refused::<ioctl::Budget>(device, "SET_RESERVATION", budget, planned)
+}
