@@ -31,11 +31,6 @@ use crate::synic::{Pages, VMBUS_SINT};
 
 /// The ioctl that kvm-ioctls lacks.
 mod request {
-    #![expect(
-        missing_docs,
-        reason = "the macro makes a public function without documentation"
-    )]
-
     use kvm_bindings::{kvm_cpuid2, KVMIO};
 
     vmm_sys_util::ioctl_iowr_nr!(KVM_GET_SUPPORTED_HV_CPUID, KVMIO, 0xC1, kvm_cpuid2);

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Chooses how the guest's processors are run.
+//!
+//! That /dev/kvm opens says little: a KVM without hardware virtualisation behind it opens too, and
+//! fails at instructions every distribution kernel uses. The processor's vmx or svm flag decides.
+
+use std::fmt;
+use std::fs::{self, File};
+
+use crate::cli::AccelArg;
+
+/// How the guest's processors are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accelerator {
+    /// KVM on this machine.
+    Kvm,
+    /// KVM inside a machine emulated by QEMU; says why.
+    Tcg(&'static str),
+}
+
+impl fmt::Display for Accelerator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kvm => f.write_str("accelerator: KVM"),
+            Self::Tcg(reason) => write!(f, "accelerator: TCG with emulated SVM ({reason})"),
+        }
+    }
+}
+
+/// Chooses by what was asked for and what this machine has.
+pub fn choose(asked: AccelArg) -> Accelerator {
+    match asked {
+        AccelArg::Kvm => Accelerator::Kvm,
+        AccelArg::Tcg => Accelerator::Tcg("asked for"),
+        AccelArg::Auto => {
+            let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+            let device = File::options().read(true).write(true).open("/dev/kvm");
+            detect(&cpuinfo, device.is_ok())
+        }
+    }
+}
+
+fn detect(cpuinfo: &str, device_opens: bool) -> Accelerator {
+    let has_flag = cpuinfo
+        .lines()
+        .filter(|line| line.starts_with("flags"))
+        .flat_map(str::split_ascii_whitespace)
+        .any(|flag| flag == "vmx" || flag == "svm");
+    match (has_flag, device_opens) {
+        (true, true) => Accelerator::Kvm,
+        (false, _) => Accelerator::Tcg("no vmx/svm on this machine"),
+        (true, false) => Accelerator::Tcg("/dev/kvm does not open"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// KVM is chosen only with both the processor flag and the device; the reason is named.
+    #[test]
+    fn detection() {
+        let amd = "processor : 0\nflags\t\t: fpu svm npt\n";
+        let none = "model name : has svm in its name\nflags\t\t: fpu svml\n";
+        assert_eq!(detect(amd, true), Accelerator::Kvm);
+        assert_eq!(
+            detect(amd, false).to_string(),
+            "accelerator: TCG with emulated SVM (/dev/kvm does not open)"
+        );
+        assert_eq!(
+            detect(none, true).to_string(),
+            "accelerator: TCG with emulated SVM (no vmx/svm on this machine)"
+        );
+    }
+}

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The command line, which is also what the outer machine is told about the inner run.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+/// Runs a Linux guest that sees Hyper-V with virtual GPUs.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Boot a guest and wait for its verdict. The exit status is the guest's, or 1 without one.
+    Run(RunArgs),
+}
+
+/// How the guest is run.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+pub struct RunArgs {
+    /// Guest kernel, a bzImage.
+    #[arg(long)]
+    pub kernel: PathBuf,
+    /// Guest initramfs.
+    #[arg(long)]
+    pub initrd: PathBuf,
+    /// Words for the guest kernel's command line, behind the ones for the console.
+    #[arg(long, default_value = "")]
+    pub cmdline: String,
+    /// Virtual processors.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub smp: u8,
+    /// Guest memory: a number with K, M or G.
+    #[arg(long, default_value = "512M", value_parser = parse_size)]
+    pub memory: u64,
+    /// Virtual GPUs.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=31))]
+    pub vgpu: u8,
+    /// Interface version the GPU-PV host offers: 40 (current) or 27 (legacy).
+    #[arg(long, default_value_t = 40)]
+    pub gpupv_version: u32,
+    /// Size in MiB of the I/O space offered to the guest.
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u16).range(1..))]
+    pub mmio_megabytes: u16,
+    /// How the guest's processors are run.
+    #[arg(long, value_enum, default_value_t = AccelArg::Auto)]
+    pub accel: AccelArg,
+    /// File the guest's results are appended to, one JSON document a line.
+    #[arg(long)]
+    pub results: Option<PathBuf>,
+    /// Seconds after which the run is stopped and has failed.
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
+    pub timeout: u64,
+}
+
+/// How the guest's processors are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+pub enum AccelArg {
+    /// KVM where it can boot a kernel, else an emulated machine with KVM in it.
+    Auto,
+    /// KVM on this machine.
+    Kvm,
+    /// KVM inside an emulated machine.
+    Tcg,
+}
+
+/// Parses a size such as `512M`.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(['K', 'M', 'G']);
+    let shift = match text.get(digits.len()..) {
+        Some("") => 0,
+        Some("K") => 10,
+        Some("M") => 20,
+        Some("G") => 30,
+        _ => return Err("at most one of K, M, G may follow the number".into()),
+    };
+    let number: u64 = digits
+        .parse()
+        .map_err(|error| format!("{digits:?}: {error}"))?;
+    number
+        .checked_mul(1 << shift)
+        .ok_or_else(|| "larger than an address space".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sizes take one binary unit and nothing else.
+    #[test]
+    fn sizes() {
+        assert_eq!(parse_size("4096"), Ok(4096));
+        assert_eq!(parse_size("512M"), Ok(512 << 20));
+        assert_eq!(parse_size("2G"), Ok(2 << 30));
+        assert!(parse_size("2GG").is_err());
+        assert!(parse_size("M").is_err());
+        assert!(parse_size("1.5G").is_err());
+        assert!(parse_size("99999999999G").is_err());
+    }
+
+    /// The shortest useful command line parses, and its values survive the way to the outer machine.
+    #[test]
+    fn defaults_round_trip() {
+        let Cli {
+            command: Command::Run(args),
+        } = Cli::try_parse_from(["vaccel-host", "run", "--kernel", "k", "--initrd", "i"]).unwrap();
+        let text = serde_json::to_string(&args).unwrap();
+        let back: RunArgs = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            (back.memory, back.vgpu, back.accel),
+            (512 << 20, 1, AccelArg::Auto)
+        );
+    }
+
+    /// Values out of range are usage errors.
+    #[test]
+    fn ranges() {
+        for bad in [
+            "--smp=0",
+            "--smp=65",
+            "--vgpu=32",
+            "--timeout=0",
+            "--mmio-megabytes=0",
+        ] {
+            let line = ["vaccel-host", "run", "--kernel", "k", "--initrd", "i", bad];
+            assert!(Cli::try_parse_from(line).is_err(), "{bad}");
+        }
+    }
+}

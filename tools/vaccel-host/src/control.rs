@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The control channel: the guest asks, on its second serial port, one JSON line a request.
+//!
+//! | request | answer |
+//! | --- | --- |
+//! | `{"op":"census"}` | the object census of the GPU-PV host |
+//! | `{"op":"result","name":..,"data":..}` | `{"ok":true}`; the two members become a result line |
+//! | `{"op":"engine-fault","job":"flip-one-element","vgpu":0}` | `{"ok":true}`; the next job that writes leaves one wrong element |
+//! | `{"op":"rescind","channel":"global"}`, `{"op":"rescind","channel":"vgpu","vgpu":0}` | `{"ok":true}` |
+//! | `{"op":"offer",..}` as for rescind | `{"ok":true}`; offers the channel again |
+//! | `{"op":"exit","code":0}` | `{"ok":true}`; the exit status when the guest powers off |
+//!
+//! Anything else is answered `{"error":".."}`.
+
+use std::sync::{Arc, OnceLock};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use vmm::SerialOutput;
+
+use crate::inbox::Inbox;
+
+/// Longest request; longer ones are cut, and then refused as malformed.
+const MAX_LINE: usize = 4 << 20;
+
+/// A request of the guest.
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(tag = "op", rename_all = "kebab-case")]
+pub enum Request {
+    /// Count the objects.
+    Census,
+    /// Keep a result.
+    Result {
+        /// What the result is of.
+        name: String,
+        /// The result.
+        data: Value,
+    },
+    /// Arm a fault.
+    EngineFault {
+        /// Which.
+        job: EngineFault,
+        /// On which virtual GPU.
+        #[serde(default)]
+        vgpu: usize,
+    },
+    /// Take an offer back.
+    Rescind(Target),
+    /// Offer a channel again.
+    Offer(Target),
+    /// Set the exit status.
+    Exit {
+        /// The status.
+        code: u8,
+    },
+}
+
+/// A fault that can be armed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EngineFault {
+    /// One element of the next result is wrong.
+    FlipOneElement,
+}
+
+/// A channel of the GPU-PV host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(tag = "channel", rename_all = "kebab-case")]
+pub enum Target {
+    /// The channel of the VM.
+    Global,
+    /// The channel of a virtual GPU.
+    Vgpu {
+        /// Which.
+        #[serde(default)]
+        vgpu: usize,
+    },
+}
+
+/// One line of the results.
+#[derive(Debug, Serialize)]
+pub struct ResultLine<'a> {
+    /// What the result is of.
+    pub name: &'a str,
+    /// The result.
+    pub data: &'a Value,
+}
+
+/// Parses a request; the error is for the guest.
+///
+/// # Errors
+///
+/// Fails if the line is not a request.
+pub fn parse(line: &str) -> Result<Request, String> {
+    serde_json::from_str(line).map_err(|error| error.to_string())
+}
+
+/// The answer to a request that was carried out.
+pub fn ok() -> Value {
+    serde_json::json!({ "ok": true })
+}
+
+/// The answer to a request that was not.
+pub fn refused(reason: &str) -> Value {
+    serde_json::json!({ "error": reason })
+}
+
+/// Collects the lines the guest sends and puts them into the device thread's mailbox.
+pub struct Lines {
+    line: Vec<u8>,
+    inbox: Arc<OnceLock<Arc<Inbox>>>,
+}
+
+impl Lines {
+    /// Makes a collector; lines before `inbox` is set are lost.
+    pub fn new(inbox: Arc<OnceLock<Arc<Inbox>>>) -> Self {
+        Self {
+            line: Vec::new(),
+            inbox,
+        }
+    }
+}
+
+impl SerialOutput for Lines {
+    fn byte(&mut self, byte: u8) {
+        if byte != b'\n' {
+            if self.line.len() < MAX_LINE {
+                self.line.push(byte);
+            }
+            return;
+        }
+        let line = String::from_utf8_lossy(&self.line).trim().to_owned();
+        self.line.clear();
+        if let (false, Some(inbox)) = (line.is_empty(), self.inbox.get()) {
+            inbox.control(line);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every request of the table parses to what it says.
+    #[test]
+    fn requests() {
+        assert_eq!(parse(r#"{"op":"census"}"#), Ok(Request::Census));
+        assert_eq!(
+            parse(r#"{"op":"exit","code":3}"#),
+            Ok(Request::Exit { code: 3 })
+        );
+        assert_eq!(
+            parse(r#"{"op":"engine-fault","job":"flip-one-element"}"#),
+            Ok(Request::EngineFault {
+                job: EngineFault::FlipOneElement,
+                vgpu: 0
+            })
+        );
+        assert_eq!(
+            parse(r#"{"op":"rescind","channel":"vgpu","vgpu":2}"#),
+            Ok(Request::Rescind(Target::Vgpu { vgpu: 2 }))
+        );
+        assert_eq!(
+            parse(r#"{"op":"offer","channel":"global"}"#),
+            Ok(Request::Offer(Target::Global))
+        );
+    }
+
+    /// Unknown operations and exit codes that no process can have are refused with a reason.
+    #[test]
+    fn refusals() {
+        assert!(parse(r#"{"op":"dance"}"#).unwrap_err().contains("dance"));
+        assert!(parse(r#"{"op":"exit","code":256}"#).is_err());
+        assert!(parse("hello").is_err());
+    }
+
+    /// Lines reach the mailbox without line ends; empty ones do not.
+    #[test]
+    fn lines() {
+        let cell = Arc::new(OnceLock::new());
+        let mut lines = Lines::new(Arc::clone(&cell));
+        let inbox = Arc::new(Inbox::new(&[]).unwrap());
+        assert!(cell.set(Arc::clone(&inbox)).is_ok());
+        for byte in *b"\r\n{\"op\":1}\r\n" {
+            lines.byte(byte);
+        }
+        assert_eq!(inbox.lock().control, ["{\"op\":1}"]);
+    }
+}

@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The device thread: owns the VMBus server and the GPU-PV host and feeds them what arrives.
+//!
+//! Everything arrives through the [`Inbox`] or as an acknowledgement of the SynIC; the thread
+//! sleeps on those events and never blocks elsewhere. It ends when the inbox says so and then
+//! returns the exit status the guest set.
+
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use gpupv_host::{Channel, Host, MessageIn, VgpuId};
+use serde_json::Value;
+use vmbus_ring::{PacketKind, PollState};
+use vmbus_server::{ChannelId, Guid, Offer, Server};
+use vmm::SerialInput;
+use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
+
+use crate::control::{self, EngineFault, Request, ResultLine, Target};
+use crate::inbox::Inbox;
+use crate::results::{self, Sink};
+use crate::world::{HostWorld, Wiring, World};
+
+/// Packets taken from one ring before others get their turn.
+const RING_BUDGET: usize = 64;
+/// Events taken from the kernel at a time.
+const EVENTS: usize = 16;
+/// Token of the inbox; acknowledgements have the number of their processor.
+const INBOX: u64 = u64::MAX;
+
+/// The state of the device thread.
+pub struct Device {
+    /// The VMBus server.
+    pub server: Server,
+    /// The GPU-PV host.
+    pub host: Host,
+    /// What connects them.
+    pub world: World,
+    /// What arrives.
+    pub inbox: Arc<Inbox>,
+    /// Where answers of the control channel go.
+    pub answers: SerialInput,
+    /// Where results go.
+    pub results: Sink,
+    /// Exit status the guest set.
+    pub exit: Option<u8>,
+}
+
+impl Device {
+    /// Offers all channels.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the server has no room for them.
+    pub fn offer_all(&mut self) -> Result<()> {
+        let vgpus: Vec<VgpuId> = self.host.vgpus().map(|(id, _)| id).collect();
+        if vgpus.is_empty() {
+            return Ok(());
+        }
+        self.offer(Channel::Global)?;
+        for vgpu in vgpus {
+            self.offer(Channel::Vgpu(vgpu))?;
+        }
+        Ok(())
+    }
+
+    /// Works until the inbox says stop; returns the exit status the guest set.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the events cannot be waited for or a result cannot be written.
+    pub fn run(mut self) -> Result<Option<u8>> {
+        let epoll = Epoll::new().context("cannot wait for events")?;
+        let watch = |fd, token| {
+            let event = EpollEvent::new(EventSet::IN, token);
+            epoll.ctl(ControlOperation::Add, fd, event)
+        };
+        watch(self.inbox.wake().as_raw_fd(), INBOX)?;
+        let synic = Arc::clone(&self.world.synic);
+        let acknowledged: Vec<_> = synic.acknowledged().collect();
+        for (vp, event) in (0..).zip(&acknowledged) {
+            watch(event.as_raw_fd(), vp)?;
+        }
+        let mut events = [EpollEvent::default(); EVENTS];
+        loop {
+            let count = match epoll.wait(-1, &mut events) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                other => other.context("cannot wait for events")?,
+            };
+            let mut retry = false;
+            for event in events.iter().take(count) {
+                // An event that fired before it was read once more is no error.
+                let _ = match usize::try_from(event.data()) {
+                    Ok(vp) if event.data() != INBOX => {
+                        retry = true;
+                        acknowledged.get(vp).map(|event| event.read())
+                    }
+                    _ => Some(self.inbox.wake().read()),
+                };
+            }
+            if retry {
+                self.with_server(|server, wiring| server.retry_messages(wiring));
+            }
+            if self.take_all()? {
+                return Ok(self.exit);
+            }
+        }
+    }
+
+    /// Handles everything that waits; returns whether the thread is to end.
+    fn take_all(&mut self) -> Result<bool> {
+        loop {
+            let (message, signals, line, done, stop) = {
+                let mut waiting = self.inbox.lock();
+                let message = if self.server.can_accept() {
+                    waiting.messages.pop_front()
+                } else {
+                    None
+                };
+                (
+                    message,
+                    std::mem::take(&mut waiting.signals),
+                    waiting.control.pop_front(),
+                    std::mem::take(&mut waiting.done),
+                    waiting.stop,
+                )
+            };
+            let idle = message.is_none() && signals.is_empty() && line.is_none() && done.is_empty();
+            if idle {
+                return Ok(stop);
+            }
+            for (job, outcome) in done {
+                let mut env = HostWorld {
+                    server: Some(&self.server),
+                    world: &mut self.world,
+                };
+                self.host.engine_done(job, outcome, &mut env);
+            }
+            if let Some(message) = message {
+                self.with_server(|server, wiring| {
+                    let result = server.post_message(
+                        message.connection,
+                        message.message_type,
+                        &message.payload,
+                        wiring,
+                    );
+                    if let Err(error) = result {
+                        tracing::debug!(%error, "message of the guest dropped");
+                    }
+                });
+            }
+            for connection in signals {
+                if let Ok(Some(channel)) = self.server.signal_event(connection, 0) {
+                    self.poll(channel);
+                }
+            }
+            self.settle();
+            if let Some(line) = line {
+                let answer = self.answer(&line)?;
+                if !self.answers.send(format!("{answer}\n").as_bytes()) {
+                    tracing::warn!("the guest does not read the control channel: answer dropped");
+                }
+                self.settle();
+            }
+        }
+    }
+
+    /// Takes packets from a channel's rings and gives them to the host.
+    fn poll(&mut self, id: ChannelId) {
+        let Some(open) = self.world.open.get_mut(&id) else {
+            return;
+        };
+        let channel = open.channel;
+        let batch = match open.rings.receive(RING_BUDGET) {
+            Ok(batch) => batch,
+            Err(error) => {
+                self.world.failed.push((id, error.to_string()));
+                return;
+            }
+        };
+        if batch.signal.is_needed() {
+            self.world.interrupts.insert(id);
+        }
+        if batch.state == PollState::More {
+            self.inbox.lock().signals.insert(id.event_connection());
+        }
+        for packet in batch.packets {
+            if packet.head.kind != PacketKind::Data {
+                tracing::debug!(%id, kind = ?packet.head.kind, "packet ignored");
+                continue;
+            }
+            let message = MessageIn {
+                transaction_id: packet.head.transaction_id,
+                completion_requested: packet.head.completion_requested,
+                payload: &packet.payload,
+            };
+            let mut env = HostWorld {
+                server: Some(&self.server),
+                world: &mut self.world,
+            };
+            self.host.message(channel, message, &mut env);
+        }
+    }
+
+    /// Raises the interrupts that are wanted and rescinds the channels that failed.
+    fn settle(&mut self) {
+        while let Some((id, reason)) = self.world.failed.pop() {
+            self.with_server(|server, wiring| server.fail_channel(id, &reason, wiring));
+        }
+        for id in std::mem::take(&mut self.world.interrupts) {
+            self.with_server(|server, wiring| server.signal_guest(id, wiring));
+        }
+    }
+
+    fn with_server<R>(&mut self, call: impl FnOnce(&mut Server, &mut Wiring<'_>) -> R) -> R {
+        let mut wiring = Wiring {
+            host: &mut self.host,
+            world: &mut self.world,
+        };
+        call(&mut self.server, &mut wiring)
+    }
+
+    fn offer(&mut self, channel: Channel) -> Result<()> {
+        let (class, instance, mmio_megabytes) = match channel {
+            Channel::Global => (
+                gpupv::GLOBAL_CHANNEL,
+                // Any instance will do: there is one global channel.
+                gpupv::GLOBAL_CHANNEL,
+                self.host.config().mmio_megabytes,
+            ),
+            Channel::Vgpu(vgpu) => {
+                let instance = self
+                    .host
+                    .vgpus()
+                    .find(|(id, _)| *id == vgpu)
+                    .map(|(_, config)| config.channel_instance)
+                    .context("no such virtual GPU")?;
+                (gpupv::VGPU_CHANNEL, instance, 0)
+            }
+        };
+        let offer = Offer {
+            mmio_megabytes,
+            ..Offer::new(Guid(class.to_bytes()), Guid(instance.to_bytes()))
+        };
+        let id = self.with_server(|server, wiring| server.offer(offer, wiring))?;
+        self.world.offered.insert(id, channel);
+        Ok(())
+    }
+
+    /// Carries a request of the control channel out and returns the answer.
+    fn answer(&mut self, line: &str) -> Result<Value> {
+        let answer = match control::parse(line) {
+            Ok(Request::Census) => serde_json::to_value(self.host.census())?,
+            Ok(Request::Result { name, data }) => {
+                let name = name.as_str();
+                let line = serde_json::to_string(&ResultLine { name, data: &data })?;
+                results::write_line(&mut self.results, &line).context("cannot write a result")?;
+                control::ok()
+            }
+            Ok(Request::EngineFault {
+                job: EngineFault::FlipOneElement,
+                vgpu,
+            }) => match self.vgpu(vgpu) {
+                Some(vgpu) if self.host.arm_wrong_result(vgpu) => control::ok(),
+                _ => control::refused("no such virtual GPU"),
+            },
+            Ok(Request::Rescind(target)) => self.rescind(target),
+            Ok(Request::Offer(target)) => match self.target(target).map(|to| self.offer(to)) {
+                Some(Ok(())) => control::ok(),
+                Some(Err(error)) => control::refused(&format!("{error:#}")),
+                None => control::refused("no such virtual GPU"),
+            },
+            Ok(Request::Exit { code }) => {
+                self.exit = Some(code);
+                control::ok()
+            }
+            Err(reason) => control::refused(&reason),
+        };
+        Ok(answer)
+    }
+
+    fn rescind(&mut self, target: Target) -> Value {
+        let wanted = self.target(target);
+        // The newest offer: older ones may wait for the guest to release them.
+        let found = self
+            .world
+            .offered
+            .iter()
+            .rev()
+            .find(|(_, channel)| Some(**channel) == wanted)
+            .map(|(id, _)| *id);
+        match found {
+            Some(id) => match self.with_server(|server, wiring| server.rescind(id, wiring)) {
+                Ok(()) => control::ok(),
+                Err(error) => control::refused(&error.to_string()),
+            },
+            None => control::refused("no such channel is offered"),
+        }
+    }
+
+    fn target(&self, target: Target) -> Option<Channel> {
+        match target {
+            Target::Global => Some(Channel::Global),
+            Target::Vgpu { vgpu } => self.vgpu(vgpu).map(Channel::Vgpu),
+        }
+    }
+
+    fn vgpu(&self, index: usize) -> Option<VgpuId> {
+        self.host.vgpus().nth(index).map(|(id, _)| id)
+    }
+}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! One thread a virtual GPU, which runs its engine's jobs.
+//!
+//! The GPU-PV host gives each GPU one job at a time. A panic of the engine is caught and reported
+//! as the engine's fault. The threads end when the handle is dropped and their job is over.
+
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::mpsc::{self, Sender};
+use std::sync::Arc;
+use std::thread;
+
+use engine::{BuiltIn, Engine};
+use gpupv_host::{Job, JobOutcome, VgpuId};
+use vmm::SharedMemory;
+
+use crate::inbox::Inbox;
+
+/// The engines of all virtual GPUs, in their order.
+pub struct Engines {
+    workers: Vec<Sender<Job>>,
+}
+
+impl Engines {
+    /// Starts the threads of `count` GPUs. Outcomes go to `inbox`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a thread cannot be made.
+    pub fn start(count: usize, memory: &SharedMemory, inbox: &Arc<Inbox>) -> std::io::Result<Self> {
+        let workers = (0..count)
+            .map(|number| {
+                let (sender, jobs) = mpsc::channel::<Job>();
+                let memory = Arc::clone(memory);
+                let inbox = Arc::clone(inbox);
+                thread::Builder::new()
+                    .name(format!("engine{number}"))
+                    .spawn(move || {
+                        for job in jobs {
+                            inbox.done(job.id(), run(&job, &BuiltIn, &memory));
+                        }
+                    })?;
+                Ok(sender)
+            })
+            .collect::<std::io::Result<_>>()?;
+        Ok(Self { workers })
+    }
+
+    /// Gives a job to the thread of its GPU.
+    pub fn start_job(&self, vgpu: VgpuId, job: Job) {
+        let sent = self
+            .workers
+            .get(vgpu.index())
+            .is_some_and(|worker| worker.send(job).is_ok());
+        if !sent {
+            tracing::error!(vgpu = vgpu.index(), "the engine's thread is gone");
+        }
+    }
+}
+
+fn run(job: &Job, engine: &dyn Engine, memory: &SharedMemory) -> JobOutcome {
+    catch_unwind(AssertUnwindSafe(|| {
+        job.run(engine, memory.as_ref(), &thread::sleep)
+    }))
+    .unwrap_or_else(|_| {
+        tracing::error!(job = ?job.id(), "the engine panicked");
+        JobOutcome::Crashed
+    })
+}

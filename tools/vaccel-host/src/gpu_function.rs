@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A virtual GPU in PCI configuration space: a header without BARs, and the GPU-PV window.
+
+use gpupv_host::PciWindow;
+use vmm::pci::Header;
+use vmm::PciFunction;
+
+/// Processing accelerator.
+const CLASS: u32 = 0x12_0000;
+
+/// The PCI function of one virtual GPU.
+pub struct GpuFunction {
+    header: Header,
+    window: PciWindow,
+}
+
+impl GpuFunction {
+    /// Makes the function of a window.
+    pub fn new(window: PciWindow) -> Self {
+        Self {
+            header: Header::new(window.vendor(), window.device(), CLASS),
+            window,
+        }
+    }
+}
+
+impl PciFunction for GpuFunction {
+    fn config_read(&self, offset: u16, data: &mut [u8]) {
+        if !PciWindow::range().contains(&usize::from(offset)) {
+            self.header.read(offset, data);
+            return;
+        }
+        let value = self.window.read(usize::from(offset), data.len());
+        for (to, from) in data.iter_mut().zip(value.to_le_bytes()) {
+            *to = from;
+        }
+    }
+
+    fn config_write(&self, offset: u16, data: &[u8]) {
+        // The window takes dwords only; the header is read-only.
+        if let Ok(word) = <[u8; 4]>::try_from(data) {
+            self.window
+                .write(usize::from(offset), u32::from_le_bytes(word));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gpupv_host::{Host, HostConfig, VgpuConfig};
+
+    use super::*;
+
+    /// The function shows its identity and class, and behind them the window of its GPU.
+    #[test]
+    fn header_and_window() {
+        let mut host = Host::new(HostConfig::default());
+        let vgpu = host.add_vgpu(VgpuConfig::numbered(0)).unwrap();
+        let function = GpuFunction::new(host.pci_window(vgpu).unwrap());
+        let read = |offset| {
+            let mut word = [0; 4];
+            function.config_read(offset, &mut word);
+            u32::from_le_bytes(word)
+        };
+        assert_eq!(read(0) & 0xFFFF, 0x1414);
+        assert_eq!(read(8) >> 8, CLASS);
+        assert_eq!(read(0x10), 0);
+        assert_eq!(read(0xD0), 40);
+    }
+}

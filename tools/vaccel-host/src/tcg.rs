@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Runs the guest inside a machine emulated by QEMU, whose emulated SVM gives KVM what it needs.
+//!
+//! The outer machine boots a packaged kernel with an initramfs made here: this program as `/init`,
+//! the KVM modules, the guest's kernel and initramfs, and the arguments of the run. Its console is
+//! the guest's; its second serial port carries results and the exit status ([`crate::results`]).
+//! The temporary folder is removed when the run is over, however it went.
+
+use std::fs::{self, File};
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{bail, Context, Result};
+
+use crate::cli::{AccelArg, RunArgs};
+use crate::cpio::Archive;
+use crate::results::{self, Sink};
+
+/// Folder of the outer machine's kernel and modules, in place of the cache's.
+const OUTER_VARIABLE: &str = "VACCEL_OUTER_DIR";
+/// Memory of the outer machine beyond the guest's and three copies of the guest's files.
+const OUTER_MEMORY: u64 = 768 << 20;
+/// How often the emulator is looked at.
+const POLL: Duration = Duration::from_millis(50);
+/// Time for the outer machine to end by itself after the inner run's own time is over.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// Where things are in the outer machine.
+pub mod place {
+    /// The guest's kernel.
+    pub const KERNEL: &str = "/guest/kernel";
+    /// The guest's initramfs.
+    pub const INITRD: &str = "/guest/initrd";
+    /// The arguments of the run, as JSON.
+    pub const ARGS: &str = "/guest/args.json";
+    /// The folder of the modules, with their load order in `modules.load`.
+    pub const MODULES: &str = "/modules";
+}
+
+/// Runs the guest in an outer machine, appends its results to `sink` and returns its exit status.
+///
+/// # Errors
+///
+/// Fails if the machine cannot be made, does not end in time, or ends without a status.
+pub fn run(args: &RunArgs, mut sink: Sink) -> Result<u8> {
+    let outer = outer_folder()?;
+    let folder = TemporaryFolder::new()?;
+    let initramfs = folder.path.join("initramfs");
+    let size =
+        write_initramfs(&initramfs, &outer, args).context("cannot make the outer initramfs")?;
+    let channel = folder.path.join("results");
+
+    let memory = (args.memory + size * 3 + OUTER_MEMORY) >> 20;
+    let mut machine = Machine(
+        command(&outer.join("vmlinuz"), &initramfs, &channel, memory)
+            .spawn()
+            .context("cannot start qemu-system-x86_64 (package qemu-system-x86)")?,
+    );
+    let status = machine.wait(Duration::from_secs(args.timeout) + GRACE)?;
+
+    let text = fs::read(&channel).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let (lines, exit) = results::split(&text);
+    for line in lines {
+        results::write_line(&mut sink, line).context("cannot write the results")?;
+    }
+    match (status, exit) {
+        (None, _) => bail!(
+            "the outer machine did not end within {} s (--timeout)",
+            args.timeout
+        ),
+        (Some(_), Some(exit)) => Ok(exit),
+        (Some(status), None) => bail!("the outer machine ended without a verdict ({status})"),
+    }
+}
+
+/// The folder with `vmlinuz`, `modules.load` and the modules.
+fn outer_folder() -> Result<PathBuf> {
+    let folder = match std::env::var_os(OUTER_VARIABLE) {
+        Some(folder) => PathBuf::from(folder),
+        None => {
+            let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+            let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+            cache
+                .or_else(home)
+                .context("neither XDG_CACHE_HOME nor HOME is set")?
+                .join("vaccel/outer")
+        }
+    };
+    if !folder.join("modules.load").exists() {
+        bail!(
+            "no outer machine in {}: it needs vmlinuz, modules.load and the KVM modules \
+             (`tools/dev/image.sh outer` makes it; {OUTER_VARIABLE} names another folder)",
+            folder.display()
+        );
+    }
+    Ok(folder)
+}
+
+/// Writes the initramfs and returns its size.
+fn write_initramfs(path: &Path, outer: &Path, args: &RunArgs) -> Result<u64> {
+    let read =
+        |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    let mut archive = Archive::new(BufWriter::new(File::create(path)?));
+    for folder in ["dev", "proc", "sys", "guest", "modules"] {
+        archive.directory(folder)?;
+    }
+    // The kernel opens the console before anything is mounted.
+    archive.device("dev/console", 5, 1)?;
+    archive.file("init", &read(&std::env::current_exe()?)?)?;
+    archive.file(relative(place::KERNEL), &read(&args.kernel)?)?;
+    archive.file(relative(place::INITRD), &read(&args.initrd)?)?;
+    let inner = RunArgs {
+        kernel: place::KERNEL.into(),
+        initrd: place::INITRD.into(),
+        accel: AccelArg::Kvm,
+        results: None,
+        ..args.clone()
+    };
+    archive.file(relative(place::ARGS), &serde_json::to_vec(&inner)?)?;
+    let order = read(&outer.join("modules.load"))?;
+    for module in String::from_utf8_lossy(&order).lines() {
+        let name = format!("{}/{module}", relative(place::MODULES));
+        archive.file(&name, &read(&outer.join(module))?)?;
+    }
+    archive.file(
+        &format!("{}/modules.load", relative(place::MODULES)),
+        &order,
+    )?;
+    archive.finish()?;
+    Ok(fs::metadata(path)?.len())
+}
+
+fn relative(path: &str) -> &str {
+    path.trim_start_matches('/')
+}
+
+fn command(kernel: &Path, initramfs: &Path, channel: &Path, memory_mib: u64) -> Command {
+    let mut command = Command::new("qemu-system-x86_64");
+    command
+        .args(["-machine", "q35", "-accel", "tcg,thread=multi"])
+        .args(["-cpu", "EPYC,+svm,+npt", "-smp", "2"])
+        .args(["-m", &format!("{memory_mib}M")])
+        .args(["-nodefaults", "-display", "none", "-no-reboot"])
+        .args(["-serial", "stdio"])
+        .arg("-serial")
+        .arg(format!("file:{}", channel.display()))
+        .arg("-kernel")
+        .arg(kernel)
+        .arg("-initrd")
+        .arg(initramfs)
+        .args(["-append", "console=ttyS0 quiet panic=-1 reboot=k"])
+        .stdin(Stdio::null());
+    command
+}
+
+/// A running emulator; killed when dropped.
+struct Machine(Child);
+
+impl Machine {
+    /// Waits for the end, at most for `limit`; `None` if it did not come.
+    fn wait(&mut self, limit: Duration) -> Result<Option<std::process::ExitStatus>> {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.0.try_wait()? {
+                return Ok(Some(status));
+            }
+            if Instant::now() >= deadline {
+                self.0.kill()?;
+                self.0.wait()?;
+                return Ok(None);
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // Fails when the process has been waited for, which is the ordinary case.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A folder of this run; removed when dropped.
+struct TemporaryFolder {
+    path: PathBuf,
+}
+
+impl TemporaryFolder {
+    fn new() -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("vaccel-host-{}", std::process::id()));
+        fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(Self { path })
+    }
+}
+
+impl Drop for TemporaryFolder {
+    fn drop(&mut self) {
+        // What cannot be removed is in the system's temporary folder, which others clean.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What connects the VMBus server and the GPU-PV host with the machine and with each other.
+//!
+//! The server calls [`Wiring`] (its `Effects`), the host calls [`HostWorld`] (its `Env`); both work
+//! on one [`World`], which the device thread owns. Neither may call back into who calls it, so
+//! interrupts that a ring wants are noted and raised when the call is over.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use gpupv_host::{Channel, Env, Host, IoSpace, IoSpaceError, Job, VgpuId};
+use guest_memory::GuestRange;
+use vmbus_ring::{ChannelRings, RingError, Signal};
+use vmbus_server::{
+    ChannelId, CloseReason, Delivery, Effects, OpenRefused, Opened, Server, SynicMessage, Teardown,
+};
+use vmm::synic::Posted;
+use vmm::{IoRegion, RegionMapper, Synic};
+
+use crate::engines::Engines;
+
+/// A channel that the guest opened.
+pub struct Open {
+    /// What it is for.
+    pub channel: Channel,
+    /// Its rings.
+    pub rings: ChannelRings,
+}
+
+/// Everything of the device thread but the server and the host.
+pub struct World {
+    /// Messages and interrupts to the guest.
+    pub synic: Arc<Synic>,
+    /// Host memory for the guest.
+    pub mapper: RegionMapper,
+    /// Who runs jobs.
+    pub engines: Engines,
+    /// What each offered channel is for.
+    pub offered: BTreeMap<ChannelId, Channel>,
+    /// The channels that are open.
+    pub open: BTreeMap<ChannelId, Open>,
+    /// Channels whose guest is to be interrupted.
+    pub interrupts: BTreeSet<ChannelId>,
+    /// Channels whose rings failed, with the reason.
+    pub failed: Vec<(ChannelId, String)>,
+    /// Where the I/O space is, while there is one.
+    pub io_space: Option<u64>,
+    /// Start of the host's clock.
+    pub start: Instant,
+}
+
+impl World {
+    /// The open channel that is for `channel`.
+    fn find_open(&mut self, channel: Channel) -> Option<(ChannelId, &mut Open)> {
+        self.open
+            .iter_mut()
+            .find(|(_, open)| open.channel == channel)
+            .map(|(id, open)| (*id, open))
+    }
+
+    /// Sends on a channel by `send`; a channel that is not open swallows it, as a closed ring does.
+    fn send(
+        &mut self,
+        channel: Channel,
+        send: impl FnOnce(&mut ChannelRings) -> Result<Signal, RingError>,
+    ) {
+        let Some((id, open)) = self.find_open(channel) else {
+            tracing::debug!(?channel, "nothing sent: the channel is not open");
+            return;
+        };
+        match send(&mut open.rings) {
+            Ok(Signal::Needed) => {
+                self.interrupts.insert(id);
+            }
+            Ok(Signal::NotNeeded) => {}
+            Err(error) => self.failed.push((id, error.to_string())),
+        }
+    }
+}
+
+/// The world as the GPU-PV host sees it.
+pub struct HostWorld<'a> {
+    /// The server, when it is not it that is being served.
+    pub server: Option<&'a Server>,
+    /// The rest.
+    pub world: &'a mut World,
+}
+
+impl Env for HostWorld<'_> {
+    fn complete(&mut self, channel: Channel, transaction_id: u64, payload: &[u8]) {
+        self.world.send(channel, |rings| {
+            rings.send_completion(transaction_id, payload)
+        });
+    }
+
+    fn send(&mut self, payload: &[u8]) {
+        self.world
+            .send(Channel::Global, |rings| rings.send_inband(0, payload));
+    }
+
+    fn gpadl(&self, gpadl: u32) -> Option<Vec<GuestRange>> {
+        let (id, _) = self
+            .world
+            .open
+            .iter()
+            .find(|(_, open)| open.channel == Channel::Global)?;
+        let ranges = self.server?.gpadl(*id, gpadl)?;
+        Some(ranges.iter().collect())
+    }
+
+    fn start_job(&mut self, vgpu: VgpuId, job: Job) {
+        self.world.engines.start_job(vgpu, job);
+    }
+
+    fn map_io_space(&mut self, gpa: u64, len: u64) -> Result<Arc<dyn IoSpace>, IoSpaceError> {
+        let region = self
+            .world
+            .mapper
+            .map(gpa, len)
+            .map_err(|error| IoSpaceError {
+                gpa,
+                len,
+                reason: error.to_string(),
+            })?;
+        self.world.io_space = Some(gpa);
+        Ok(Arc::new(MappedSpace(region)))
+    }
+
+    fn unmap_io_space(&mut self) {
+        if let Some(gpa) = self.world.io_space.take() {
+            if let Err(error) = self.world.mapper.unmap(gpa) {
+                tracing::error!(%error, "the I/O space stays mapped");
+            }
+        }
+    }
+
+    fn now_ns(&self) -> u64 {
+        u64::try_from(self.world.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Host memory the guest sees as the I/O space.
+struct MappedSpace(Arc<IoRegion>);
+
+impl IoSpace for MappedSpace {
+    fn store_u64(&self, offset: u64, value: u64) {
+        if let Err(error) = self.0.store_u64(offset, value) {
+            tracing::error!(%error, "a fence value is lost");
+        }
+    }
+
+    fn load_u64(&self, offset: u64) -> u64 {
+        self.0.load_u64(offset).unwrap_or_else(|error| {
+            tracing::error!(%error, "a fence value reads as zero");
+            0
+        })
+    }
+}
+
+/// The world as the VMBus server sees it.
+pub struct Wiring<'a> {
+    /// The GPU-PV host.
+    pub host: &'a mut Host,
+    /// The rest.
+    pub world: &'a mut World,
+}
+
+impl Wiring<'_> {
+    fn env(&mut self) -> (&mut Host, HostWorld<'_>) {
+        let env = HostWorld {
+            server: None,
+            world: self.world,
+        };
+        (self.host, env)
+    }
+
+    /// Tells the host that guest memory shared by GPADL must not be touched any more.
+    fn revoke(&mut self, channel: ChannelId, handle: u32) {
+        if self.world.offered.get(&channel) == Some(&Channel::Global) {
+            self.host.gpadl_revoked(handle);
+        }
+    }
+}
+
+impl Effects for Wiring<'_> {
+    fn post_message(&mut self, message: &SynicMessage) -> Delivery {
+        let posted = self.world.synic.post_message(
+            message.vp,
+            message.sint,
+            message.message_type(),
+            message.payload(),
+        );
+        match posted {
+            Ok(Posted::Delivered) => Delivery::Taken,
+            Ok(Posted::Busy) => Delivery::Busy,
+            // A guest without a message page gets no messages.
+            Err(error) => {
+                tracing::debug!(%error, "message dropped");
+                Delivery::Taken
+            }
+        }
+    }
+
+    fn signal_event(&mut self, vp: u32, sint: u8, flag: u16) {
+        if let Err(error) = self.world.synic.signal_event(vp, sint, flag) {
+            tracing::debug!(%error, "event dropped");
+        }
+    }
+
+    fn channel_opened(&mut self, channel: ChannelId, opened: Opened) -> Result<(), OpenRefused> {
+        let Some(purpose) = self.world.offered.get(&channel).copied() else {
+            return Err(OpenRefused {
+                reason: format!("{channel} is for nothing"),
+            });
+        };
+        let open = Open {
+            channel: purpose,
+            rings: opened.rings,
+        };
+        self.world.open.insert(channel, open);
+        self.host.channel_opened(purpose);
+        Ok(())
+    }
+
+    fn channel_closed(&mut self, channel: ChannelId, reason: CloseReason) {
+        tracing::debug!(%channel, ?reason, "channel closed");
+        self.world.interrupts.remove(&channel);
+        if let Some(open) = self.world.open.remove(&channel) {
+            let (host, mut env) = self.env();
+            host.channel_closed(open.channel, &mut env);
+        }
+    }
+
+    fn gpadl_teardown(&mut self, channel: ChannelId, handle: u32) -> Teardown {
+        self.revoke(channel, handle);
+        Teardown::Done
+    }
+
+    fn gpadl_revoked(&mut self, channel: ChannelId, handle: u32) {
+        self.revoke(channel, handle);
+    }
+
+    fn channel_released(&mut self, channel: ChannelId) {
+        self.world.offered.remove(&channel);
+    }
+}
