@@ -104,8 +104,6 @@ pub fn set_raw(port: BorrowedFd<'_>) -> io::Result<()> {
     unsafe { libc::cfmakeraw(&mut mode) };
     mode.c_cflag |= libc::CLOCAL | libc::CREAD;
     mode.c_cflag &= !libc::CRTSCTS;
-    // SAFETY: as above; B115200 is a constant of the interface.
-    check(unsafe { libc::cfsetspeed(&mut mode, libc::B115200) })?;
     // SAFETY: the descriptor is open and `mode` is a valid termios that is only read.
     check(unsafe { libc::tcsetattr(port.as_raw_fd(), libc::TCSANOW, &mode) })?;
     // SAFETY: the descriptor is open; the call takes no memory.
