@@ -2,20 +2,21 @@
 //! Chooses how the guest's processors are run.
 //!
 //! That /dev/kvm opens says little: a KVM without hardware virtualisation behind it opens too, and
-//! fails at instructions every distribution kernel uses. The processor's vmx or svm flag decides.
+//! fails at instructions every distribution kernel uses. The processor's vmx or svm flag decides,
+//! and whether KVM has what VMBus needs.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs;
 
 use crate::cli::AccelArg;
 
 /// How the guest's processors are run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Accelerator {
     /// KVM on this machine.
     Kvm,
     /// KVM inside a machine emulated by QEMU; says why.
-    Tcg(&'static str),
+    Tcg(String),
 }
 
 impl fmt::Display for Accelerator {
@@ -31,25 +32,25 @@ impl fmt::Display for Accelerator {
 pub fn choose(asked: AccelArg) -> Accelerator {
     match asked {
         AccelArg::Kvm => Accelerator::Kvm,
-        AccelArg::Tcg => Accelerator::Tcg("asked for"),
+        AccelArg::Tcg => Accelerator::Tcg("asked for".into()),
         AccelArg::Auto => {
             let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-            let device = File::options().read(true).write(true).open("/dev/kvm");
-            detect(&cpuinfo, device.is_ok())
+            let probe = vmm::kvm::probe().map_err(|error| error.to_string());
+            detect(&cpuinfo, probe)
         }
     }
 }
 
-fn detect(cpuinfo: &str, device_opens: bool) -> Accelerator {
+fn detect(cpuinfo: &str, probe: Result<(), String>) -> Accelerator {
     let has_flag = cpuinfo
         .lines()
         .filter(|line| line.starts_with("flags"))
         .flat_map(str::split_ascii_whitespace)
         .any(|flag| flag == "vmx" || flag == "svm");
-    match (has_flag, device_opens) {
-        (true, true) => Accelerator::Kvm,
-        (false, _) => Accelerator::Tcg("no vmx/svm on this machine"),
-        (true, false) => Accelerator::Tcg("/dev/kvm does not open"),
+    match (has_flag, probe) {
+        (false, _) => Accelerator::Tcg("no vmx/svm on this machine".into()),
+        (true, Err(reason)) => Accelerator::Tcg(reason),
+        (true, Ok(())) => Accelerator::Kvm,
     }
 }
 
@@ -57,18 +58,18 @@ fn detect(cpuinfo: &str, device_opens: bool) -> Accelerator {
 mod tests {
     use super::*;
 
-    /// KVM is chosen only with both the processor flag and the device; the reason is named.
+    /// KVM is chosen only with both the processor flag and a good probe; the reason is named.
     #[test]
     fn detection() {
         let amd = "processor : 0\nflags\t\t: fpu svm npt\n";
         let none = "model name : has svm in its name\nflags\t\t: fpu svml\n";
-        assert_eq!(detect(amd, true), Accelerator::Kvm);
+        assert_eq!(detect(amd, Ok(())), Accelerator::Kvm);
         assert_eq!(
-            detect(amd, false).to_string(),
+            detect(amd, Err("/dev/kvm does not open".into())).to_string(),
             "accelerator: TCG with emulated SVM (/dev/kvm does not open)"
         );
         assert_eq!(
-            detect(none, true).to_string(),
+            detect(none, Ok(())).to_string(),
             "accelerator: TCG with emulated SVM (no vmx/svm on this machine)"
         );
     }

@@ -41,13 +41,13 @@ pub struct RunArgs {
     #[arg(long, default_value = "512M", value_parser = parse_size)]
     pub memory: u64,
     /// Virtual GPUs.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=31))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=16))]
     pub vgpu: u8,
     /// Interface version the GPU-PV host offers: 40 (current) or 27 (legacy).
     #[arg(long, default_value_t = 40)]
     pub gpupv_version: u32,
     /// Size in MiB of the I/O space offered to the guest.
-    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
     pub mmio_megabytes: u16,
     /// How the guest's processors are run.
     #[arg(long, value_enum, default_value_t = AccelArg::Auto)]
@@ -125,7 +125,7 @@ mod tests {
         for bad in [
             "--smp=0",
             "--smp=65",
-            "--vgpu=32",
+            "--vgpu=17",
             "--timeout=0",
             "--mmio-megabytes=0",
         ] {

@@ -158,7 +158,7 @@ impl Device {
             if let Some(line) = line {
                 let answer = self.answer(&line)?;
                 if !self.answers.send(format!("{answer}\n").as_bytes()) {
-                    tracing::warn!("the guest does not read the control channel: answer dropped");
+                    tracing::debug!("the guest does not read the control channel: answer dropped");
                 }
                 self.settle();
             }

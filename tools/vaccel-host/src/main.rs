@@ -32,6 +32,8 @@ use accel::Accelerator;
 use cli::{Cli, Command, RunArgs};
 use results::Sink;
 
+/// Environment variable that chooses the log lines.
+const LOG_VARIABLE: &str = "VACCEL_LOG";
 /// Exit status when there is no verdict of the guest.
 const FAILED: u8 = 1;
 
@@ -69,9 +71,9 @@ fn run(args: &RunArgs) -> Result<u8> {
     }
 }
 
-/// Log lines go to standard error; VACCEL_LOG chooses which.
+/// Log lines go to standard error; [`LOG_VARIABLE`] chooses which.
 fn start_log() {
-    let filter = EnvFilter::try_from_env("VACCEL_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

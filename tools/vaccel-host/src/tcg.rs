@@ -20,8 +20,12 @@ use crate::results::{self, Sink};
 
 /// Folder of the outer machine's kernel and modules, in place of the cache's.
 const OUTER_VARIABLE: &str = "VACCEL_OUTER_DIR";
+/// The emulator.
+const EMULATOR: &str = "qemu-system-x86_64";
 /// Memory of the outer machine beyond the guest's and three copies of the guest's files.
 const OUTER_MEMORY: u64 = 768 << 20;
+/// Status of setpriv when there is no such program.
+const NOT_FOUND: i32 = 127;
 /// How often the emulator is looked at.
 const POLL: Duration = Duration::from_millis(50);
 /// Time for the outer machine to end by itself after the inner run's own time is over.
@@ -56,7 +60,7 @@ pub fn run(args: &RunArgs, mut sink: Sink) -> Result<u8> {
     let mut machine = Machine(
         command(&outer.join("vmlinuz"), &initramfs, &channel, memory)
             .spawn()
-            .context("cannot start qemu-system-x86_64 (package qemu-system-x86)")?,
+            .context("cannot start setpriv (package util-linux)")?,
     );
     let status = machine.wait(Duration::from_secs(args.timeout) + GRACE)?;
 
@@ -72,6 +76,9 @@ pub fn run(args: &RunArgs, mut sink: Sink) -> Result<u8> {
             args.timeout
         ),
         (Some(_), Some(exit)) => Ok(exit),
+        (Some(status), None) if status.code() == Some(NOT_FOUND) => {
+            bail!("there is no {EMULATOR} (package qemu-system-x86)")
+        }
         (Some(status), None) => bail!("the outer machine ended without a verdict ({status})"),
     }
 }
@@ -138,8 +145,10 @@ fn relative(path: &str) -> &str {
 }
 
 fn command(kernel: &Path, initramfs: &Path, channel: &Path, memory_mib: u64) -> Command {
-    let mut command = Command::new("qemu-system-x86_64");
+    // The emulator must not outlive this program, however this program ends.
+    let mut command = Command::new("setpriv");
     command
+        .args(["--pdeathsig", "KILL", "--", EMULATOR])
         .args(["-machine", "q35", "-accel", "tcg,thread=multi"])
         .args(["-cpu", "EPYC,+svm,+npt", "-smp", "2"])
         .args(["-m", &format!("{memory_mib}M")])
@@ -151,9 +160,18 @@ fn command(kernel: &Path, initramfs: &Path, channel: &Path, memory_mib: u64) -> 
         .arg(kernel)
         .arg("-initrd")
         .arg(initramfs)
-        .args(["-append", "console=ttyS0 quiet panic=-1 reboot=k"])
+        .args(["-append", &command_line()])
         .stdin(Stdio::null());
     command
+}
+
+/// Command line of the outer kernel, which hands the log filter on as an environment variable.
+fn command_line() -> String {
+    let mut line = String::from("console=ttyS0 quiet panic=-1 reboot=k");
+    if let Ok(filter) = std::env::var(crate::LOG_VARIABLE) {
+        line.push_str(&format!(" {}={filter}", crate::LOG_VARIABLE));
+    }
+    line
 }
 
 /// A running emulator; killed when dropped.

@@ -6,15 +6,12 @@
 //! memory. The boot processor then starts in long mode at the kernel's 64-bit entry point.
 //! Follows Documentation/arch/x86/boot.rst of the kernel.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use guest_memory::{GuestMemory, MemoryError};
 use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};
-use linux_loader::loader::bootparam::{boot_e820_entry, boot_params, setup_header};
-use linux_loader::loader::{BzImage, KernelLoader};
-use vm_memory::{Bytes, GuestAddress};
 
+use crate::bzimage::{BootParams, BzImage, Header};
 use crate::layout;
 use crate::memory::Ram;
 
@@ -85,28 +82,17 @@ pub fn load(ram: &Ram, images: &BootImages<'_>) -> Result<u64, BootError> {
         let path = path.to_owned();
         |source| BootError::File { path, source }
     };
-    let mut kernel = File::open(images.kernel).map_err(unreadable(images.kernel))?;
-    let bad_kernel = |reason: String| BootError::Kernel {
+    let file = std::fs::read(images.kernel).map_err(unreadable(images.kernel))?;
+    let kernel = BzImage::parse(&file).map_err(|reason| BootError::Kernel {
         path: images.kernel.to_owned(),
-        reason,
-    };
-    let loaded = BzImage::load(
-        ram.map(),
-        Some(GuestAddress(layout::KERNEL)),
-        &mut kernel,
-        None,
-    )
-    .map_err(|error| bad_kernel(error.to_string()))?;
-    let mut header = loaded
-        .setup_header
-        .ok_or_else(|| bad_kernel("no setup header".into()))?;
-    let xloadflags = header.xloadflags;
-    if xloadflags & 1 == 0 {
-        return Err(bad_kernel("no 64-bit entry point".into()));
-    }
+        reason: reason.into(),
+    })?;
+    let code = kernel.code();
+    ram.write(layout::KERNEL, code)?;
+    let kernel_end = layout::KERNEL + code.len() as u64;
 
     let initrd = std::fs::read(images.initrd).map_err(unreadable(images.initrd))?;
-    let initrd_at = place_initrd(&header, ram.bytes(), loaded.kernel_end, initrd.len() as u64)?;
+    let initrd_at = place_initrd(&kernel.header, ram.bytes(), kernel_end, initrd.len() as u64)?;
     ram.write(initrd_at, &initrd)?;
 
     let line = images.command_line.as_bytes();
@@ -116,31 +102,26 @@ pub fn load(ram: &Ram, images: &BootImages<'_>) -> Result<u64, BootError> {
     ram.write(layout::COMMAND_LINE, line)?;
     ram.write(layout::COMMAND_LINE + line.len() as u64, &[0])?;
 
-    header.type_of_loader = LOADER_UNDEFINED;
-    header.cmd_line_ptr = layout::COMMAND_LINE as u32;
-    header.ramdisk_image = initrd_at as u32;
-    header.ramdisk_size = initrd.len() as u32;
-    write_boot_params(ram, header)?;
+    let mut params = kernel.boot_params();
+    params.set_loader(LOADER_UNDEFINED);
+    params.set_command_line(layout::COMMAND_LINE as u32);
+    params.set_initrd(initrd_at as u32, initrd.len() as u32);
+    write_boot_params(ram, params)?;
     write_page_tables(ram)?;
     write_gdt(ram)?;
-    Ok(loaded.kernel_load.0 + ENTRY_64)
+    Ok(layout::KERNEL + ENTRY_64)
 }
 
 /// The highest page-aligned place for the initramfs.
-fn place_initrd(
-    header: &setup_header,
-    ram: u64,
-    kernel_end: u64,
-    len: u64,
-) -> Result<u64, BootError> {
+fn place_initrd(header: &Header, ram: u64, kernel_end: u64, len: u64) -> Result<u64, BootError> {
     let (low, _) = layout::split_ram(ram);
-    let limit = low.min(u64::from(header.initrd_addr_max) + 1);
+    let limit = low.min(header.initrd_addr_max + 1);
     let too_large = BootError::InitrdTooLarge { len, limit };
     // The kernel unpacks itself to its preferred address and needs this much room there.
     let unpacked = header
         .pref_address
         .max(layout::KERNEL)
-        .saturating_add(u64::from(header.init_size));
+        .saturating_add(header.init_size);
     let start = match limit.checked_sub(len) {
         Some(start) => start & !0xFFF,
         None => return Err(too_large),
@@ -165,29 +146,10 @@ fn memory_map(ram: u64) -> Vec<(u64, u64, u32)> {
     map
 }
 
-fn write_boot_params(ram: &Ram, header: setup_header) -> Result<(), BootError> {
-    let mut params = boot_params {
-        hdr: header,
-        acpi_rsdp_addr: layout::ACPI,
-        ..Default::default()
-    };
-    let map = memory_map(ram.bytes());
-    for (entry, (addr, size, kind)) in params.e820_table.iter_mut().zip(&map) {
-        *entry = boot_e820_entry {
-            addr: *addr,
-            size: *size,
-            r#type: *kind,
-        };
-    }
-    params.e820_entries = map.len() as u8;
-    let at = layout::BOOT_PARAMS;
-    ram.map()
-        .write_obj(params, GuestAddress(at))
-        .map_err(|_| MemoryError {
-            gpa: at,
-            len: size_of::<boot_params>(),
-        })?;
-    Ok(())
+fn write_boot_params(ram: &Ram, mut params: BootParams) -> Result<(), MemoryError> {
+    params.set_acpi(layout::ACPI);
+    params.set_memory_map(&memory_map(ram.bytes()));
+    ram.write(layout::BOOT_PARAMS, params.bytes())
 }
 
 /// Identity map of the first 4 GiB in 2 MiB pages.
@@ -276,12 +238,11 @@ pub fn system_registers(sregs: &mut kvm_sregs) {
 mod tests {
     use super::*;
 
-    fn header() -> setup_header {
-        setup_header {
+    fn header() -> Header {
+        Header {
             initrd_addr_max: 0x7FFF_FFFF,
             pref_address: 0x100_0000,
             init_size: 0x400_0000,
-            ..Default::default()
         }
     }
 

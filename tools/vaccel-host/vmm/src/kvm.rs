@@ -78,6 +78,30 @@ fn failed(what: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> KvmError {
     move |source| KvmError::Ioctl { what, source }
 }
 
+/// Checks that /dev/kvm opens and can be a host for VMBus.
+///
+/// # Errors
+///
+/// Says which is missing.
+pub fn probe() -> Result<(), ProbeError> {
+    let kvm = Kvm::new().map_err(ProbeError::Open)?;
+    match kvm.check_extension_raw(KVM_CAP_HYPERV_SYNIC2.into()) {
+        1.. => Ok(()),
+        _ => Err(ProbeError::NoSynic),
+    }
+}
+
+/// Why KVM here is no host for VMBus.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// /dev/kvm does not open.
+    #[error("/dev/kvm does not open: {0}")]
+    Open(kvm_ioctls::Error),
+    /// KVM was built without Hyper-V support.
+    #[error("KVM here has no Hyper-V SynIC (kernel option KVM_HYPERV)")]
+    NoSynic,
+}
+
 /// A virtual machine and all memory that its slots point to.
 pub struct KvmVm {
     // Declared before the memory: dropped first, so that no slot outlives its memory. The vCPU

@@ -17,6 +17,7 @@
 pub mod acpi;
 mod aml;
 pub mod boot;
+mod bzimage;
 pub mod cpuid;
 pub mod hypercall;
 pub mod kvm;

@@ -100,11 +100,6 @@ impl Ram {
             .collect()
     }
 
-    /// The memory map, for the kernel loader.
-    pub(crate) fn map(&self) -> &GuestMemoryMmap {
-        &self.map
-    }
-
     /// Runs `access` on the aligned word at `gpa`.
     fn with_word<R>(
         &self,
