@@ -52,7 +52,7 @@ pub fn form(run: &mut Runner) {
         command.arg("--self-test");
         run.plain(&format!("{name}-self-test"), 5, command);
     }
-    let fmt = run.cargo(&["fmt", "--all", "--check"]);
+    let fmt = run.cargo(&["fmt", "--all", "--check", "--", "--color", "never"]);
     run.plain("rustfmt-tools", 5, fmt);
     driver_fmt(run);
     let clippy = run.cargo(&[
@@ -73,7 +73,7 @@ pub fn form(run: &mut Runner) {
 /// rustfmt of both trees and the repository's rules: what takes no time.
 pub fn quick_form(run: &mut Runner) {
     repository(run);
-    let fmt = run.cargo(&["fmt", "--all", "--check"]);
+    let fmt = run.cargo(&["fmt", "--all", "--check", "--", "--color", "never"]);
     run.plain("rustfmt-tools", 5, fmt);
     driver_fmt(run);
 }
@@ -108,7 +108,8 @@ fn driver_fmt(run: &mut Runner) {
         .unwrap_or_else(|_| run.cache.join("kernel-7.3"));
     let mut command = run.in_root("rustfmt");
     command
-        .args(["--check", "--edition", "2021", "--config-path"])
+        .args(["--check", "--color", "never", "--edition", "2021"])
+        .arg("--config-path")
         .arg(kernel.join("source/.rustfmt.toml"))
         .args(files);
     run.plain("rustfmt-driver", 5, command);
