@@ -5,12 +5,17 @@
 use core::sync::atomic::{
     AtomicBool,
     AtomicU64,
+    AtomicUsize,
     Ordering, //
 };
 
 use kernel::device::Bound;
 use kernel::prelude::*;
 use kernel::sync::Arc;
+use kernel::time::{
+    delay::fsleep,
+    Delta, //
+};
 
 use crate::events::Events;
 use crate::global::Global;
@@ -31,6 +36,10 @@ use crate::transport::{
 };
 use crate::vmbus;
 use crate::workqueue::OwnedQueue;
+
+/// How long an adapter that stops waits for its clients' objects to be given back.
+const SETTLE_MS: i64 = 10_000;
+const SETTLE_STEP_MS: i64 = 5;
 
 /// What the PCI function of a virtual GPU says (protocol 1.1).
 #[derive(Clone, Copy)]
@@ -106,14 +115,15 @@ impl Adapter {
             vgpu: link.clone(),
             luid: vgpu_luid,
             asynchronous,
+            releases: AtomicUsize::new(0),
         };
         let first = way(function.vgpu_luid, global.asynchronous());
         let open = Request::from(gpupv::OpenAdapter::new(function.version));
-        let handle = first.call(Handle::NONE, &open, Wait::ToTheEnd, |answer| {
+        let handle = first.call(Handle::NONE, &open, Wait::Bounded, |answer| {
             Ok(answer.reply.adapter)
         })?;
         let ask = Request::from(gpupv::GetInternalAdapterInfo);
-        let mut info = first.call(Handle::NONE, &ask, Wait::ToTheEnd, |answer| {
+        let mut info = first.call(Handle::NONE, &ask, Wait::Bounded, |answer| {
             read_info(&answer.reply)
         })?;
         if !function.version.has_ext_header() {
@@ -147,7 +157,7 @@ impl Adapter {
         // A host that does not answer has nothing to be told.
         let _ = self
             .transport
-            .call(Handle::NONE, &request, Wait::ToTheEnd, |_| Ok(()));
+            .call(Handle::NONE, &request, Wait::Bounded, |_| Ok(()));
     }
 
     /// Sends everybody home who waits for a fence: the adapter is about to go.
@@ -159,6 +169,16 @@ impl Adapter {
     /// Whether the adapter is about to go, or gone.
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire) || !self.transport.is_open()
+    }
+
+    /// Waits, not for ever, until what was given back has reached the host.
+    pub(crate) fn settle(&self) {
+        for _ in 0..SETTLE_MS / SETTLE_STEP_MS {
+            if self.transport.releases.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            fsleep(Delta::from_millis(SETTLE_STEP_MS));
+        }
     }
 
     /// Ends every wait for this adapter; what is left fails with `ENODEV`.

@@ -48,29 +48,48 @@ pub(crate) fn bind(
         return Err(EINVAL.into());
     }
     let fixed = args.flags & uapi::VACCEL_BIND_FIXED != 0;
-    if !fixed && args.gpu_va != 0 {
+    if fixed != (args.gpu_va != 0) {
         return Err(EINVAL.into());
     }
     range::pages_inside(args.gpu_va, args.size, VA_MAX + 1).map_err(bo::range_error)?;
     let vm = file.inner().vm(args.vm)?;
     let object = bound_object(&vm, args, file)?;
-    if fixed && vm.is_bound(args.gpu_va, args.size) {
-        return Err(EEXIST.into());
-    }
     vm.device.check()?;
-
-    let residency = match &object {
-        Some(object) if !vm.manual_residency => {
-            Some(make_resident(&vm, object.guest()?.allocation()?)?)
+    if fixed {
+        vm.reserve(args.gpu_va, args.size)?;
+    }
+    let made = make(&vm, args, object).inspect_err(|_| {
+        if fixed {
+            vm.release(args.gpu_va);
         }
-        _ => None,
-    };
-    let (owned, (gpu_va, value)) = map(&vm, object.as_deref(), args)?;
-    vm.note_paging(value);
-    vm.bind(gpu_va, Binding::new(args.size, owned, residency, object))?;
+    });
+    let (gpu_va, binding) = made?;
+    if !fixed {
+        // A host that gives away what is bound broke the protocol.
+        vm.reserve(gpu_va, args.size)
+            .map_err(|error| if error == EEXIST { EIO } else { error })?;
+    }
+    vm.bind(gpu_va, binding);
     args.gpu_va = gpu_va;
     args.paging_value = vm.paging_value();
     Ok(())
+}
+
+/// Has the host make the binding; returns its address.
+fn make(
+    vm: &Vm,
+    args: &uapi::drm_vaccel_bind,
+    object: Option<ARef<bo::Object>>,
+) -> HostResult<(u64, Binding)> {
+    let residency = match &object {
+        Some(object) if !vm.manual_residency => {
+            Some(make_resident(vm, object.guest()?.allocation()?)?)
+        }
+        _ => None,
+    };
+    let (range, (gpu_va, value)) = map(vm, object.as_deref(), args)?;
+    vm.note_paging(value);
+    Ok((gpu_va, Binding::new(range, residency, object)))
 }
 
 /// The object to bind, checked against the range; none for a null binding.
@@ -180,7 +199,7 @@ pub(crate) fn unbind(
     }
     range::pages_inside(args.gpu_va, args.size, VA_MAX + 1).map_err(bo::range_error)?;
     let vm = file.inner().vm(args.vm)?;
-    vm.unbind(args.gpu_va, args.size)?.end()?;
+    vm.unbind(args.gpu_va, args.size)?;
     args.paging_value = vm.paging_value();
     Ok(())
 }

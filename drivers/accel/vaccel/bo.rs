@@ -20,6 +20,7 @@ use kernel::sync::{
     SetOnce, //
 };
 
+use crate::adapter::Adapter;
 use crate::bindings::uapi;
 use crate::device::Device;
 use crate::driver::{
@@ -42,6 +43,7 @@ use crate::host_error::{
     HostError,
     HostResult, //
 };
+use crate::link::Dispatch;
 use crate::logic::range;
 use crate::reaper::Owned;
 use crate::release::What;
@@ -51,24 +53,40 @@ use crate::vmbus;
 /// A GEM object of this driver.
 pub(crate) type Object = gem::Object<Bo>;
 
-/// Largest object, in bytes: the host counts pages in 32 bits.
-pub(crate) const SIZE_MAX: u64 = 1 << 43;
+/// Largest object, in bytes: the table of its pages has to be one allocation.
+const SIZE_MAX: u64 = 1 << 39;
+
+/// Largest object that a GPADL can name, in bytes.
+const GPADL_SIZE_MAX: u64 = (1 << 32) - gpupv::PAGE_SIZE;
+
+/// Largest object of an adapter, in bytes.
+pub(crate) fn size_max(adapter: &Adapter) -> u64 {
+    if adapter.takes_page_lists() {
+        SIZE_MAX
+    } else {
+        GPADL_SIZE_MAX
+    }
+}
 
 /// Guest memory that the host can reach; dropping it lets go of the pages.
 pub(crate) enum Backing {
     /// Named to the host by page numbers.
     Pages(#[expect(dead_code, reason = "held for its drop")] gem::shmem::Pages<Bo>),
     /// Named to the host by a GPADL, which is torn down first.
-    Gpadl(#[expect(dead_code, reason = "held for its drop")] vmbus::Gpadl<gem::shmem::VMap<Bo>>),
+    Gpadl(
+        #[expect(dead_code, reason = "held for its drop")]
+        vmbus::Gpadl<gem::shmem::VMap<Bo>, Dispatch>,
+    ),
 }
 
 /// Guest memory shared with the host.
 pub(crate) struct Guest {
-    pub(crate) device: Arc<Device>,
+    // Dropped first: the allocation has to be given back before the device it belongs to.
+    allocation: SetOnce<Owned>,
     pub(crate) flags: u32,
     /// Residency references taken by hand.
     pub(crate) residents: residency::Count,
-    allocation: SetOnce<Owned>,
+    pub(crate) device: Arc<Device>,
 }
 
 /// Memory for arguments.
@@ -83,7 +101,7 @@ pub(crate) enum Bo {
     /// `VACCEL_BO_KIND_ARG`.
     Arg(Arg),
     /// The value of a fence, to be mapped. Holds the fence while a mapping exists.
-    FencePage(#[expect(dead_code, reason = "held for its drop")] Arc<Fence>),
+    FencePage(Arc<Fence>),
 }
 
 impl gem::DriverObject for Bo {
@@ -98,6 +116,11 @@ impl Bo {
     /// The inside of the object that maps `fence`.
     pub(crate) fn fence_page(fence: Arc<Fence>) -> impl PinInit<Self, Error> {
         Ok(Self::FencePage(fence))
+    }
+
+    /// Whether this is the page of `fence`.
+    pub(crate) fn is_page_of(&self, fence: &Arc<Fence>) -> bool {
+        matches!(self, Self::FencePage(of) if Arc::ptr_eq(of, fence))
     }
 
     /// The guest memory in it.
@@ -272,7 +295,7 @@ fn create_guest(
     if args.caching != uapi::VACCEL_BO_CACHED {
         return Err(EOPNOTSUPP.into());
     }
-    if args.size > SIZE_MAX {
+    if args.size > size_max(dev) {
         return Err(EFBIG.into());
     }
     let device = file.inner().vm(args.vm)?.device.clone();
@@ -338,7 +361,7 @@ fn allocate(guest: &Guest, size: u64) -> HostResult<Owned> {
 fn share(guest: &Guest, object: &Object, allocation: &mut Owned) -> HostResult {
     let adapter = &guest.device.process.adapter;
     if !adapter.takes_page_lists() {
-        let gpadl = vmbus::Gpadl::establish(adapter.transport.global.device(), object.vmap()?)?;
+        let gpadl = vmbus::Gpadl::establish(adapter.transport.global.channel(), object.vmap()?)?;
         let request = Request::from(gpupv::SetExistingSysmemStore {
             device: guest.device.handle(),
             allocation: allocation.handle(),

@@ -49,7 +49,8 @@ impl pci::Driver for FunctionDriver {
         dev: &'bound pci::Device<Core<'_>>,
         _id: Option<&'bound Self::IdInfo>,
     ) -> impl PinInit<BoundFunction, Error> + 'bound {
-        probe_function(dev)
+        // Run when the memory for the result is there: after it nothing may fail.
+        pin_init::pin_init_scope(move || Ok(Ok::<_, Error>(probe_function(dev)?)))
     }
 
     fn unbind<'bound>(_dev: &'bound pci::Device<Core<'_>>, this: Pin<&BoundFunction>) {
@@ -109,14 +110,15 @@ impl vmbus::Driver for ChannelDriver {
         dev: &'bound vmbus::Device<Core<'_>>,
         id: Option<&'bound ChannelKind>,
     ) -> impl PinInit<ChannelKind, Error> + 'bound {
-        probe_channel(dev, id)
+        // As above.
+        pin_init::pin_init_scope(move || Ok(Ok::<_, Error>(probe_channel(dev, id)?)))
     }
 
     fn unbind<'bound>(dev: &'bound vmbus::Device<Core<'_>>, this: Pin<&ChannelKind>) {
         let mut room = ROOM.lock();
         match *this {
             ChannelKind::Global => room.remove_global(dev),
-            ChannelKind::Vgpu => room.remove_channel(luid(dev)),
+            ChannelKind::Vgpu => room.remove_channel(dev, luid(dev)),
         }
     }
 

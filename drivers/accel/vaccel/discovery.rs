@@ -104,6 +104,7 @@ impl Room {
 
     /// Closes it, after the last bus driver is gone. The caller waits for the reapers.
     pub(crate) fn close(&mut self) -> Option<Arc<OwnedQueue>> {
+        self.entries = KVec::new();
         self.reapers.take()
     }
 
@@ -158,9 +159,9 @@ impl Room {
     }
 
     /// The channel of a virtual GPU is about to be unbound.
-    pub(crate) fn remove_channel(&mut self, luid: Luid) {
+    pub(crate) fn remove_channel(&mut self, device: &vmbus::Device<Bound>, luid: Luid) {
         if let Some(entry) = self.find(luid) {
-            entry.stop(false);
+            entry.stop(!device.rescinded());
             entry.channel = None;
         }
         self.tidy();
@@ -197,6 +198,7 @@ impl Room {
             }
             global.fail();
             global.link.close();
+            global.io.close();
         }
         self.global = GlobalPart::Absent;
     }
@@ -323,7 +325,7 @@ impl Entry {
         drop(registration);
         if reachable {
             // What closed files left behind goes before the adapter does.
-            adapter.reapers.flush();
+            adapter.settle();
             adapter.close();
         }
         adapter.fail();

@@ -35,6 +35,7 @@ use crate::driver::{
     DrmFile, //
 };
 use crate::drm::gem;
+use crate::events::Waiting;
 use crate::gpupv::{
     self,
     CpuWaitTail,
@@ -164,9 +165,10 @@ impl Fence {
         self.promised.fetch_max(value, Ordering::Relaxed);
     }
 
-    /// Whether `value` is reached or sure to come.
+    /// Whether `value` is reached or sure to come. What was reached before a rewind does not count:
+    /// the GPU looks at the present value.
     pub(crate) fn is_bounded(&self, value: u64) -> bool {
-        self.promised.load(Ordering::Relaxed) >= value || self.has_reached(value)
+        self.promised.load(Ordering::Relaxed) >= value || self.value() >= value
     }
 
     /// Sets the value from the CPU.
@@ -177,6 +179,10 @@ impl Fence {
     fn signal(&self, value: u64, rewind: bool) -> HostResult {
         if !rewind && value < self.value() {
             return Err(EINVAL.into());
+        }
+        if rewind {
+            // What was promised so far may be undone by this.
+            self.promised.store(0, Ordering::Relaxed);
         }
         let flags = if rewind {
             SignalFlags::ALLOW_FENCE_REWIND
@@ -202,39 +208,49 @@ impl Fence {
     /// `ETIME` after `deadline_ns`, `ERESTARTSYS` on a signal (the deadline is absolute), `EIO` if the device is in error, `ENODEV`
     /// if the adapter goes.
     fn wait(&self, value: u64, deadline_ns: u64) -> HostResult {
-        let adapter = &self.device.process.adapter;
-        loop {
-            if self.has_reached(value) {
-                if self.value() == LOST {
-                    self.device.ask_and_check()?;
-                }
-                return Ok(());
-            }
-            if adapter.is_stopping() {
-                return Err(ENODEV.into());
-            }
-            self.device.check()?;
+        let mut waiting = None;
+        while !self.is_over(value)? {
             if remaining_ms(deadline_ns) == 0 {
                 return Err(ETIME.into());
             }
-            self.wait_once(value, deadline_ns)?;
+            waiting = match waiting {
+                None => Some(self.register(value)?),
+                Some(waiting) => sleep(waiting, deadline_ns)?,
+            };
         }
+        Ok(())
     }
 
-    /// Has the host tell when `value` is reached, and sleeps until something happens.
-    fn wait_once(&self, value: u64, deadline_ns: u64) -> HostResult {
+    /// Whether `value` is reached.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` or `EIO` if it will not be.
+    fn is_over(&self, value: u64) -> HostResult<bool> {
+        if self.device.process.adapter.is_stopping() {
+            return Err(ENODEV.into());
+        }
+        if !self.has_reached(value) {
+            self.device.check()?;
+            return Ok(false);
+        }
+        if self.value() == LOST {
+            self.device.ask_and_check()?;
+        }
+        Ok(true)
+    }
+
+    /// Has the host tell when `value` is reached.
+    ///
+    /// Whatever is announced from here on wakes the waiter; the caller looks once more for what was
+    /// announced before.
+    fn register(&self, value: u64) -> HostResult<Waiting> {
         let waiting = self
             .device
             .process
             .adapter
             .events
             .wait(self.device.cookie())?;
-        // Whatever is announced from here on wakes the waiter; what was announced before is seen
-        // here.
-        if self.device.process.adapter.is_stopping() {
-            return Err(ENODEV.into());
-        }
-        self.device.check()?;
         let (objects, values) = ([self.handle], [value]);
         let request = Request::new(
             gpupv::WaitForSyncObjectFromCpu::new(
@@ -248,11 +264,17 @@ impl Fence {
             },
         )?;
         self.device.process.call(&request, |_| Ok(()))?;
-        let slice = msecs_to_jiffies(remaining_ms(deadline_ns).min(WAIT_SLICE_MS));
-        match waiting.done().wait_interruptible_timeout(slice) {
-            sync::Wait::Done | sync::Wait::TimedOut => Ok(()),
-            sync::Wait::Signal => Err(ERESTARTSYS.into()),
-        }
+        Ok(waiting)
+    }
+}
+
+/// Sleeps until something happens; gives the registration back if it is still good.
+fn sleep(waiting: Waiting, deadline_ns: u64) -> Result<Option<Waiting>> {
+    let slice = msecs_to_jiffies(remaining_ms(deadline_ns).min(WAIT_SLICE_MS));
+    match waiting.done().wait_interruptible_timeout(slice) {
+        sync::Wait::Done => Ok(None),
+        sync::Wait::TimedOut => Ok(Some(waiting)),
+        sync::Wait::Signal => Err(ERESTARTSYS),
     }
 }
 
@@ -324,16 +346,18 @@ pub(crate) fn publish(
 ///
 /// Those of [`Client::insert`]; the page is then taken back.
 pub(crate) fn insert(client: &Client, file: &DrmFile, entry: FenceEntry) -> Result<u32> {
-    let page = entry.page;
+    let (page, fence) = (entry.page, entry.fence.clone());
     client
         .insert(Object::Fence(entry))
-        .inspect_err(|_| unpublish(file, page))
+        .inspect_err(|_| unpublish(file, page, &fence))
 }
 
 /// Takes back what lets a file map a fence. Mappings that exist stay.
-pub(crate) fn unpublish(file: &DrmFile, page: u32) {
-    if page != 0 {
-        // User space may have closed it by itself.
+pub(crate) fn unpublish(file: &DrmFile, page: u32, fence: &Arc<Fence>) {
+    // User space may have closed the handle by itself, and it may name something else by now.
+    let ours = page != 0
+        && gem::Object::<Bo>::lookup(file, page).is_ok_and(|object| object.is_page_of(fence));
+    if ours {
         let _ = gem::Object::<Bo>::delete_handle(file, page);
     }
 }
@@ -353,7 +377,7 @@ pub(crate) fn destroy(
         _ => Err(ENOENT),
     })?;
     if let Object::Fence(entry) = object {
-        unpublish(file, entry.page);
+        unpublish(file, entry.page, &entry.fence);
     }
     Ok(())
 }

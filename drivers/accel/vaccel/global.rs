@@ -5,6 +5,7 @@
 
 use core::sync::atomic::{
     AtomicBool,
+    AtomicUsize,
     Ordering, //
 };
 
@@ -64,19 +65,17 @@ impl Global {
         version: Version,
         link: &Arc<Link>,
     ) -> Result<Arc<IoSpace>> {
-        let io = Arc::new(
-            IoSpace::allocate(device, device.mmio_megabytes())?,
-            GFP_KERNEL,
-        )?;
+        let io = IoSpace::allocate(device, device.mmio_megabytes())?;
         let transport = Transport {
             version,
             global: link.clone(),
             vgpu: link.clone(),
             luid: Luid::ZERO,
             asynchronous: false,
+            releases: AtomicUsize::new(0),
         };
         let request = Request::from(gpupv::SetIoSpaceRegion::new(io.start(), io.size()));
-        transport.call(gpupv::Handle::NONE, &request, Wait::ToTheEnd, |_| Ok(()))?;
+        transport.call(gpupv::Handle::NONE, &request, Wait::Bounded, |_| Ok(()))?;
         Ok(io)
     }
 

@@ -7,7 +7,11 @@
 
 use kernel::device::Bound;
 use kernel::prelude::*;
-use kernel::sync::Arc;
+use kernel::sync::{
+    new_mutex,
+    Arc,
+    Mutex, //
+};
 
 use crate::gpupv;
 use crate::io::MemRemap;
@@ -15,8 +19,13 @@ use crate::logic::range;
 use crate::vmbus;
 
 /// The I/O space of a VM.
+#[pin_data]
 pub(crate) struct IoSpace {
-    range: vmbus::MmioRange,
+    start: u64,
+    size: u64,
+    /// None after the end of the global channel.
+    #[pin]
+    range: Mutex<Option<vmbus::MmioRange>>,
 }
 
 impl IoSpace {
@@ -26,24 +35,38 @@ impl IoSpace {
     ///
     /// `ENOMEM` if the offer names no size, as the protocol has it; `ENXIO` or another error of the
     /// VMBus if its window has no room.
-    pub(crate) fn allocate(device: &vmbus::Device<Bound>, megabytes: u16) -> Result<Self> {
+    pub(crate) fn allocate(device: &vmbus::Device<Bound>, megabytes: u16) -> Result<Arc<Self>> {
         if megabytes == 0 {
             return Err(ENOMEM);
         }
         let size = u64::from(megabytes) << 20;
-        Ok(Self {
-            range: vmbus::MmioRange::allocate(device, size, gpupv::IO_SPACE_ALIGNMENT)?,
-        })
+        let range = vmbus::MmioRange::allocate(device, size, gpupv::IO_SPACE_ALIGNMENT)?;
+        Arc::pin_init(
+            pin_init!(Self {
+                start: range.start(),
+                size: range.size(),
+                range <- new_mutex!(Some(range)),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Gives the addresses back: the host does not use them any more, and a host that comes back
+    /// needs as many. Mappings of old fences may outlive this; nobody believes what is read from
+    /// them.
+    pub(crate) fn close(&self) {
+        let range = self.range.lock().take();
+        drop(range);
     }
 
     /// First address.
     pub(crate) fn start(&self) -> u64 {
-        self.range.start()
+        self.start
     }
 
     /// Bytes.
     pub(crate) fn size(&self) -> u64 {
-        self.range.size()
+        self.size
     }
 
     /// Maps the page of a fence that the host placed at `address`.
@@ -51,12 +74,14 @@ impl IoSpace {
     /// # Errors
     ///
     /// `EIO` if a page at this address is not inside the I/O space, or not at the start of a page;
-    /// `ENOMEM`.
+    /// `ENOMEM`; `ENODEV` after the end of the global channel.
     pub(crate) fn fence_page(&self, address: u64) -> Result<Arc<MemRemap>> {
         let offset = address.checked_sub(self.start()).ok_or(EIO)?;
         range::pages_inside(offset, gpupv::PAGE_SIZE, self.size()).map_err(|_| EIO)?;
         // CAST: a page.
-        let page = self.range.remap(offset, gpupv::PAGE_SIZE as usize)?;
+        let size = gpupv::PAGE_SIZE as usize;
+        let range = self.range.lock();
+        let page = range.as_ref().ok_or(ENODEV)?.remap(offset, size)?;
         Ok(Arc::new(page, GFP_KERNEL)?)
     }
 }

@@ -41,6 +41,12 @@ host_status! {
     drm_vaccel_fence_wait,
     drm_vaccel_submit,
     drm_vaccel_budget,
+    drm_vaccel_bo_sync,
+    drm_vaccel_va_range,
+    drm_vaccel_fence_wait_many,
+    drm_vaccel_fence_eventfd,
+    drm_vaccel_fence_fd,
+    drm_vaccel_escape,
 }
 
 /// Ends a handler whose argument has a `host_status` field.
@@ -55,6 +61,6 @@ pub(crate) fn finish(result: HostResult) -> Result<u32> {
 }
 
 /// The handler of an operation that the interface has and the driver has not yet.
-pub(crate) fn planned<A>(_dev: &DrmDevice, _args: &mut A, _file: &DrmFile) -> Result<u32> {
-    Err(EOPNOTSUPP)
+pub(crate) fn planned<A>(_dev: &DrmDevice, _args: &mut A, _file: &DrmFile) -> HostResult {
+    Err(EOPNOTSUPP.into())
 }

@@ -8,7 +8,7 @@
 //!
 //! - the answer comes: its bytes are copied into the call and the caller wakes;
 //! - the channel goes away ([`Link::close`]): every call in the table ends with `ENODEV`;
-//! - the caller is killed, or no answer came within [`REPLY_TIMEOUT_MS`]: the call stays in the
+//! - the caller is killed, or does not want to wait longer than [`REPLY_TIMEOUT_MS`]: the call stays in the
 //!   table, without a caller. If it would have made a host object it keeps a [`Cleanup`], and the
 //!   late answer hands the object to the reaper. **A call is never forgotten.**
 //!
@@ -33,7 +33,6 @@ use kernel::rbtree::{
     RBTreeNodeReservation, //
 };
 use kernel::sync::{
-    aref::ARef,
     new_spinlock_irq,
     Arc,
     SpinLockIrq, //
@@ -76,9 +75,12 @@ const RING: vmbus::RingConfig = vmbus::RingConfig {
 /// What may end the wait for an answer early.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wait {
-    /// A fatal signal to the caller.
+    /// A fatal signal to the caller, or [`REPLY_TIMEOUT_MS`].
     Killable,
-    /// Nothing: somebody has to learn that the host let go of an object.
+    /// [`REPLY_TIMEOUT_MS`].
+    Bounded,
+    /// Only the end of the channel: somebody has to learn that the host let go of an object. Not for
+    /// a caller that anybody waits for.
     ToTheEnd,
 }
 
@@ -123,15 +125,16 @@ impl Call {
 
     /// Takes the answer. Called in softirq.
     fn answer(&self, payload: &[u8]) {
+        // The call has left the table, so nobody else answers it; its caller does not look before
+        // the outcome is set.
+        let mut reply = core::mem::take(&mut self.state.lock().reply);
+        let len = payload.len().min(reply.capacity());
+        // The room was made by the caller, so nothing is allocated; what does not fit was not asked
+        // for.
+        let _ = reply.extend_from_slice(payload.get(..len).unwrap_or_default(), GFP_ATOMIC);
         let cleanup = {
             let mut state = self.state.lock();
-            let len = payload.len().min(state.reply.capacity());
-            state.reply.clear();
-            // The room was made by the caller; what does not fit was not asked for.
-            for byte in payload.get(..len).unwrap_or_default() {
-                // `push_within_capacity` cannot fail below the capacity.
-                let _ = state.reply.push_within_capacity(*byte);
-            }
+            state.reply = reply;
             state.outcome = Outcome::Answered;
             state.cleanup.take()
         };
@@ -261,11 +264,14 @@ impl vmbus::ChannelCallback for Dispatch {
 }
 
 /// A channel to the host and the calls in flight on it.
+#[pin_data]
 pub(crate) struct Link {
-    device: ARef<vmbus::Device>,
-    channel: Pin<KBox<vmbus::Channel<Dispatch>>>,
+    channel: Arc<vmbus::Channel<Dispatch>>,
     dispatch: Arc<Dispatch>,
     next_id: AtomicU64,
+    /// Completed when the host cannot reach anything through this channel any more.
+    #[pin]
+    closed: Completion,
 }
 
 impl Link {
@@ -279,24 +285,24 @@ impl Link {
         listener: Option<Arc<dyn Listener>>,
     ) -> Result<Arc<Self>> {
         let dispatch = Arc::pin_init(Dispatch::new(listener), GFP_KERNEL)?;
-        let channel = KBox::pin_init(
+        let channel = Arc::pin_init(
             vmbus::Channel::open(device, RING, dispatch.clone()),
             GFP_KERNEL,
         )?;
-        Ok(Arc::new(
-            Self {
-                device: device.into(),
+        Arc::pin_init(
+            pin_init!(Self {
                 channel,
                 dispatch,
                 next_id: AtomicU64::new(1),
-            },
+                closed <- Completion::new(),
+            }),
             GFP_KERNEL,
-        )?)
+        )
     }
 
-    /// The device whose channel it is.
-    pub(crate) fn device(&self) -> &vmbus::Device {
-        &self.device
+    /// The channel itself, to share memory through.
+    pub(crate) fn channel(&self) -> Arc<vmbus::Channel<Dispatch>> {
+        self.channel.clone()
     }
 
     /// Wakes everybody who waits on this channel; later calls fail with `ENODEV`.
@@ -312,11 +318,19 @@ impl Link {
     pub(crate) fn close(&self) {
         self.fail();
         self.channel.close();
+        self.closed.complete_all();
     }
 
     /// Whether calls are still taken.
     pub(crate) fn is_open(&self) -> bool {
-        !self.dispatch.calls.lock().closed
+        !self.dispatch.calls.lock().closed && !self.channel.is_gone()
+    }
+
+    /// Waits until the host cannot reach anything through this channel any more. Only for a channel
+    /// that somebody is about to close.
+    pub(crate) fn wait_closed(&self) {
+        let slice = msecs_to_jiffies(WAIT_SLICE_MS);
+        while !self.channel.is_gone() && self.closed.wait_timeout(slice) != WaitEnd::Done {}
     }
 
     fn send_once(&self, message: &[u8], id: u64) -> Result {
@@ -325,17 +339,17 @@ impl Link {
     }
 
     /// Sends, waiting a bounded time for room in the ring.
-    fn send(&self, message: &[u8], id: u64, wait: Wait) -> Result {
+    fn send(&self, message: &[u8], id: u64) -> Result {
         let mut waited_us = 0;
         loop {
             match self.send_once(message, id) {
                 Err(EAGAIN) => {}
                 other => return other,
             }
-            if wait == Wait::Killable && kernel::current!().signal_pending() {
-                return Err(EINTR);
+            if !self.is_open() {
+                return Err(ENODEV);
             }
-            if waited_us >= RING_TIMEOUT_US || !self.is_open() {
+            if waited_us >= RING_TIMEOUT_US {
                 return Err(EAGAIN);
             }
             fsleep(Delta::from_micros(RING_RETRY_US));
@@ -347,25 +361,26 @@ impl Link {
     ///
     /// # Errors
     ///
-    /// `ENODEV` without a channel, `EAGAIN` if the ring stayed full, `EINTR` on a signal.
+    /// `ENODEV` without a channel, `EAGAIN` if the ring stayed full.
     pub(crate) fn post(&self, message: &[u8]) -> Result {
         if !self.is_open() {
             return Err(ENODEV);
         }
-        self.send(message, 0, Wait::Killable)
+        self.send(message, 0)
     }
 
     /// Sends a message and waits for the answer, of which up to `room` bytes are kept.
     ///
     /// # Errors
     ///
-    /// `ENODEV` without a channel, `EAGAIN` if the ring stayed full, `EINTR` if killed and
+    /// `ENODEV` without a channel, or when `gone` says that nobody will answer, `EAGAIN` if the ring stayed full, `EINTR` if killed and
     /// `ETIMEDOUT` if the host does not answer: then `cleanup` is taken for the late answer.
     pub(crate) fn call(
         &self,
         message: &[u8],
         room: usize,
         wait: Wait,
+        gone: impl Fn() -> bool,
         cleanup: &mut Option<Cleanup>,
     ) -> HostResult<KVec<u8>> {
         let reply = KVec::with_capacity(room, GFP_KERNEL)?;
@@ -374,11 +389,11 @@ impl Link {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         self.dispatch.enter(id, call.clone(), node)?;
 
-        if let Err(error) = self.send(message, id, wait) {
+        if let Err(error) = self.send(message, id) {
             self.dispatch.remove(id);
             return Err(error.into());
         }
-        let error = match self.wait(&call, wait) {
+        let error = match self.wait(&call, wait, gone) {
             Ok(()) => return call.finish(),
             Err(error) => error,
         };
@@ -388,20 +403,26 @@ impl Link {
 
     /// Waits for the end of a call, in slices: a channel that the host takes back while its driver
     /// is still being probed is not closed by anybody before the probe ends.
-    fn wait(&self, call: &Call, wait: Wait) -> Result {
+    fn wait(&self, call: &Call, wait: Wait, gone: impl Fn() -> bool) -> Result {
         let slice = msecs_to_jiffies(WAIT_SLICE_MS);
-        for _ in 0..REPLY_TIMEOUT_MS / WAIT_SLICE_MS {
+        let mut waited_ms = 0;
+        loop {
+            if gone() {
+                return Err(ENODEV);
+            }
             let end = match wait {
                 Wait::Killable => call.done.wait_killable_timeout(slice),
-                Wait::ToTheEnd => call.done.wait_timeout(slice),
+                Wait::Bounded | Wait::ToTheEnd => call.done.wait_timeout(slice),
             };
             match end {
                 WaitEnd::Done => return Ok(()),
                 WaitEnd::Signal => return Err(EINTR),
-                WaitEnd::TimedOut if self.device.rescinded() => return Err(ENODEV),
-                WaitEnd::TimedOut => {}
+                WaitEnd::TimedOut if self.channel.is_gone() => return Err(ENODEV),
+                WaitEnd::TimedOut => waited_ms += WAIT_SLICE_MS,
+            }
+            if wait != Wait::ToTheEnd && waited_ms >= REPLY_TIMEOUT_MS {
+                return Err(ETIMEDOUT);
             }
         }
-        Err(ETIMEDOUT)
     }
 }

@@ -48,7 +48,7 @@ pub(crate) fn get_param(
         uapi::VACCEL_PARAM_COMPUTE_ONLY => adapter.function.compute_only.into(),
         uapi::VACCEL_PARAM_HOST_CAPS => host_caps(adapter),
         uapi::VACCEL_PARAM_IO_SPACE_SIZE => adapter.io.size(),
-        uapi::VACCEL_PARAM_BO_SIZE_MAX => bo::SIZE_MAX,
+        uapi::VACCEL_PARAM_BO_SIZE_MAX => bo::size_max(adapter),
         uapi::VACCEL_PARAM_RESETS => adapter.resets,
         _ => return Err(EINVAL.into()),
     };
@@ -94,7 +94,10 @@ pub(crate) fn adapter(
     // CAST: checked above.
     let place = ArgRef::new(file, args.arg_bo, args.arg_offset, args.size as usize)?;
     let text = match args.source {
-        uapi::VACCEL_QUERY_HOST => return ask_host(args.type_, &place, file),
+        uapi::VACCEL_QUERY_HOST => {
+            args.size = ask_host(args.type_, &place, file)?;
+            return Ok(());
+        }
         uapi::VACCEL_QUERY_DESCRIPTION => &dev.info.description,
         uapi::VACCEL_QUERY_INSTANCE_ID => &dev.info.instance_id,
         _ => return Err(EINVAL.into()),
@@ -111,7 +114,8 @@ pub(crate) fn adapter(
     Ok(place.write(text)?)
 }
 
-fn ask_host(query_type: u32, place: &ArgRef, file: &DrmFile) -> HostResult {
+/// Has the host answer; returns the number of bytes written.
+fn ask_host(query_type: u32, place: &ArgRef, file: &DrmFile) -> HostResult<u32> {
     let block = place.read()?;
     let request = Request::new(
         gpupv::QueryAdapterInfo {
@@ -122,11 +126,13 @@ fn ask_host(query_type: u32, place: &ArgRef, file: &DrmFile) -> HostResult {
     )?;
     let client = file.inner();
     client.process.call(&request, |answer| {
-        let Some(flags) = adapter_type(query_type, answer.tail) else {
-            return Ok(place.write(answer.tail)?);
-        };
-        let compute_only = client.process.adapter.function.compute_only;
-        Ok(place.write(&corrected(flags, compute_only).bits().to_le_bytes())?)
+        place.write(answer.tail)?;
+        if let Some(flags) = adapter_type(query_type, answer.tail) {
+            let compute_only = client.process.adapter.function.compute_only;
+            place.write(&corrected(flags, compute_only).bits().to_le_bytes())?;
+        }
+        // CAST: no more than what was asked for.
+        Ok(answer.tail.len() as u32)
     })
 }
 

@@ -94,6 +94,10 @@ impl Queue {
         let mut state = self.turn.state.lock();
         while state.taken {
             if self.turn.free.wait_interruptible(&mut state) {
+                // The wake-up may have been meant for the next one.
+                if !state.taken {
+                    self.turn.free.notify_one();
+                }
                 return Err(ERESTARTSYS);
             }
         }

@@ -6,9 +6,9 @@
 //! ioctl, at the end of a killed task, in the channel callback that brings a late answer. The
 //! reaper then talks to the host at its own pace; closing a file never waits for the host.
 //!
-//! A node leaves the reaper when the host has acknowledged, or cannot be reached any more (the
-//! channel is closed, and with it every way for the host to touch shared memory). If the host is
-//! there but does not answer, the memory of the node is leaked rather than freed under its hands.
+//! A node leaves the reaper when the host has acknowledged, or when the channel is closed, and with it
+//! every way for the host to touch shared memory. Nobody waits for a reaper without a limit, so it
+//! may wait for the host as long as it takes.
 //!
 //! # Locks
 //!
@@ -27,6 +27,7 @@ use kernel::sync::{
 };
 use kernel::time::{
     delay::fsleep,
+    msecs_to_jiffies,
     Delta, //
 };
 use kernel::workqueue::{
@@ -39,11 +40,14 @@ use kernel::workqueue::{
 use crate::bo::Backing;
 use crate::gpupv::Handle;
 use crate::host_error::HostResult;
+use crate::link::REPLY_TIMEOUT_MS;
 use crate::release::{
     Creates,
+    Done,
     Release,
     What, //
 };
+use crate::sync;
 use crate::transport::{
     Transport,
     Wait, //
@@ -125,6 +129,7 @@ impl Reaper {
 
     /// Queues a node.
     pub(crate) fn push(self: &Arc<Self>, node: KBox<Release>) {
+        self.transport.releases.fetch_add(1, Ordering::Relaxed);
         self.queue.lock().push(node);
         // If the work is queued already it will see the node.
         let _ = self.workers.enqueue(self.clone());
@@ -136,21 +141,22 @@ impl Reaper {
                 .what
                 .send(&self.transport, self.process(), Wait::ToTheEnd)
             {
-                Ok(()) => return,
                 Err(error) if error.errno == ENOMEM || error.errno == EAGAIN => {
                     fsleep(Delta::from_micros(RETRY_US));
                 }
-                Err(error) if error.errno == ETIMEDOUT => {
-                    kernel::pr_warn_once!(
-                        "host does not acknowledge; memory shared with it is leaked\n"
-                    );
-                    core::mem::forget(node);
-                    return;
+                Err(error) if error.errno == ENODEV => {
+                    self.transport.wait_closed();
+                    break;
                 }
-                // The channel is gone.
-                Err(_) => return,
+                // Acknowledged, however badly.
+                Ok(()) | Err(_) => break,
             }
         }
+        if let Some(done) = &node.done {
+            done.complete_all();
+        }
+        drop(node);
+        self.transport.releases.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -229,15 +235,19 @@ impl Owned {
     ///
     /// # Errors
     ///
-    /// `EINTR` if killed meanwhile, and those of the channel; the reaper then does the rest.
+    /// `EINTR` if killed meanwhile, `ETIMEDOUT`, `ENOMEM`; the object is given back all the same.
     pub(crate) fn give_back(mut self) -> HostResult {
-        let Some(node) = self.node.take() else {
+        let done = Arc::pin_init(Done::new(), GFP_KERNEL)?;
+        let Some(mut node) = self.node.take() else {
             return Ok(());
         };
-        let reaper = &self.reaper;
-        node.what
-            .send(&reaper.transport, reaper.process(), Wait::Killable)
-            .inspect_err(|_| reaper.push(node))
+        node.done = Some(done.clone());
+        self.reaper.push(node);
+        match done.wait_killable_timeout(msecs_to_jiffies(REPLY_TIMEOUT_MS)) {
+            sync::Wait::Done => Ok(()),
+            sync::Wait::Signal => Err(EINTR.into()),
+            sync::Wait::TimedOut => Err(ETIMEDOUT.into()),
+        }
     }
 
     /// Ties guest memory to the object: it is freed when the host has let go of both.

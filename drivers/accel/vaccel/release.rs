@@ -18,6 +18,7 @@
 //! acknowledged, or when the channel is gone.
 
 use kernel::prelude::*;
+use kernel::sync::Arc;
 
 use crate::bo::Backing;
 use crate::gpupv::{
@@ -28,6 +29,7 @@ use crate::gpupv::{
     Request, //
 };
 use crate::host_error::HostResult;
+use crate::sync::Completion;
 use crate::transport::{
     Transport,
     Wait, //
@@ -104,10 +106,11 @@ impl What {
         match *self {
             Self::Process(process) => Host { process, ..host }.tell(gpupv::DestroyProcess),
             Self::Device(device) => {
-                host.tell(gpupv::FlushDevice {
+                // A device that cannot be drained is destroyed all the same.
+                let _ = host.tell(gpupv::FlushDevice {
                     device,
                     reason: gpupv::FlushReason::DEVICE_TERMINATE,
-                })?;
+                });
                 host.tell(gpupv::DestroyDevice { device, _pad: 0 })
             }
             Self::Context(context) => host.tell(gpupv::DestroyContext { context, _pad: 0 }),
@@ -180,9 +183,14 @@ pub(crate) struct Release {
     /// Link of the reaper's list.
     pub(crate) next: Option<KBox<Release>>,
     pub(crate) what: What,
+    /// Somebody who waits for it.
+    pub(crate) done: Option<Arc<Done>>,
     /// Guest memory the host can reach until it has acknowledged.
     pub(crate) memory: Option<Backing>,
 }
+
+/// Completed when something has been given back.
+pub(crate) type Done = Completion;
 
 impl Release {
     /// A node; `what` need not know its handle yet.
@@ -195,6 +203,7 @@ impl Release {
             Self {
                 next: None,
                 what,
+                done: None,
                 memory: None,
             },
             GFP_KERNEL,

@@ -151,16 +151,13 @@ fn evict(
     vm: &Vm,
     objects: &[ARef<bo::Object>],
 ) -> HostResult {
+    let handles = handles(objects)?;
     for (at, object) in objects.iter().enumerate() {
         if !object.guest()?.residents.give() {
-            // All or nothing.
-            for object in objects.iter().take(at) {
-                object.guest()?.residents.take();
-            }
+            take_again(objects.get(..at).unwrap_or_default())?;
             return Err(EINVAL.into());
         }
     }
-    let handles = handles(objects)?;
     let request = Request::new(
         gpupv::Evict {
             device: vm.device.handle(),
@@ -168,10 +165,23 @@ fn evict(
         },
         List::new(&handles),
     )?;
-    let reply = vm
-        .device
-        .process
-        .call(&request, |answer| Ok(answer.reply))?;
-    args.bytes_to_trim = reply.num_bytes_to_trim;
+    let answer = vm.device.process.call(&request, |answer| Ok(answer.reply));
+    match answer {
+        Ok(reply) => {
+            args.bytes_to_trim = reply.num_bytes_to_trim;
+            Ok(())
+        }
+        Err(error) => {
+            take_again(objects)?;
+            Err(error)
+        }
+    }
+}
+
+/// All or nothing: gives the objects back the references that were taken from them.
+fn take_again(objects: &[ARef<bo::Object>]) -> Result {
+    for object in objects {
+        object.guest()?.residents.take();
+    }
     Ok(())
 }

@@ -96,7 +96,7 @@ pub(crate) fn submit(
     check(args)?;
     let client = file.inner();
     let queue = client.queue(args.queue)?;
-    let results = results(args, file)?;
+    let mut results = results(args, file)?;
     let list = prepare(args, file, &client, &queue)?;
 
     let mut turn = queue.begin()?;
@@ -109,8 +109,8 @@ pub(crate) fn submit(
         wait_for_paging(&queue)?;
     }
     let (done, outcome) = run(&queue, &list);
-    if let Some(results) = results {
-        report(&results, args.nr_ops, done, &outcome)?;
+    if let Some(results) = &mut results {
+        results.report(done, &outcome)?;
     }
     outcome?;
     turn.accept();
@@ -153,13 +153,39 @@ fn check(args: &uapi::drm_vaccel_submit) -> Result {
     Ok(())
 }
 
-/// Where the results go, if they are wanted.
-fn results(args: &uapi::drm_vaccel_submit, file: &DrmFile) -> Result<Option<ArgRef>> {
+/// Where the results go. The memory for them is taken before anything is queued.
+struct Results {
+    place: ArgRef,
+    bytes: KVVec<u8>,
+}
+
+/// The place for the results, if they are wanted.
+fn results(args: &uapi::drm_vaccel_submit, file: &DrmFile) -> Result<Option<Results>> {
     if args.flags & uapi::VACCEL_SUBMIT_RESULTS == 0 {
         return Ok(None);
     }
-    let size = args.nr_ops as usize * size_of::<uapi::drm_vaccel_op_result>();
-    ArgRef::new(file, args.arg_bo, args.result_offset, size).map(Some)
+    let count = args.nr_ops as usize;
+    let size = count * size_of::<uapi::drm_vaccel_op_result>();
+    let place = ArgRef::new(file, args.arg_bo, args.result_offset, size)?;
+    let bytes = KVVec::with_capacity(size, GFP_KERNEL)?;
+    Ok(Some(Results { place, bytes }))
+}
+
+impl Results {
+    /// Writes the results: `done` operations taken, then `outcome`, the rest not tried.
+    fn report(&mut self, done: usize, outcome: &HostResult) -> Result {
+        let count = self.bytes.capacity() / size_of::<uapi::drm_vaccel_op_result>();
+        for at in 0..count {
+            let result = match at {
+                at if at < done => OpResult::of(&Ok(())),
+                at if at == done => OpResult::of(outcome),
+                _ => OpResult::NOT_TRIED,
+            };
+            self.bytes
+                .extend_from_slice(&result.to_bytes(), GFP_KERNEL)?;
+        }
+        self.place.write(&self.bytes)
+    }
 }
 
 /// Copies the list and checks all of it.
@@ -325,18 +351,4 @@ fn signal(queue: &Queue, fence: &Fence, value: u64) -> HostResult {
         fence.promise(value);
     }
     Ok(())
-}
-
-/// Writes the results: `done` operations taken, then `outcome`, the rest not tried.
-fn report(place: &ArgRef, count: u32, done: usize, outcome: &HostResult) -> Result {
-    let mut bytes = KVVec::new();
-    for at in 0..count as usize {
-        let result = match at {
-            at if at < done => OpResult::of(&Ok(())),
-            at if at == done => OpResult::of(outcome),
-            _ => OpResult::NOT_TRIED,
-        };
-        bytes.extend_from_slice(&result.to_bytes(), GFP_KERNEL)?;
-    }
-    place.write(&bytes)
 }

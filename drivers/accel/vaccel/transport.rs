@@ -6,6 +6,8 @@
 //! commands use the virtual GPU's own, or the VM's as well once the host enabled asynchronous
 //! messages, which is a property of the whole VM.
 
+use core::sync::atomic::AtomicUsize;
+
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -47,6 +49,8 @@ pub(crate) struct Transport {
     pub(crate) luid: Luid,
     /// Whether adapter commands travel on the VM's channel, and submissions without an answer.
     pub(crate) asynchronous: bool,
+    /// Release nodes queued and not yet given back.
+    pub(crate) releases: AtomicUsize,
 }
 
 impl Transport {
@@ -61,8 +65,8 @@ impl Transport {
         Route::adapter(self.version, self.luid).with_process(process)
     }
 
-    fn encode<C: Command>(&self, route: &Route, request: &Request<'_, C>) -> HostResult<KVec<u8>> {
-        let mut message = KVec::from_elem(0, request.message_len(self.version)?, GFP_KERNEL)?;
+    fn encode<C: Command>(&self, route: &Route, request: &Request<'_, C>) -> HostResult<KVVec<u8>> {
+        let mut message = KVVec::from_elem(0, request.message_len(self.version)?, GFP_KERNEL)?;
         request.encode(route, &mut message)?;
         Ok(message)
     }
@@ -114,12 +118,11 @@ impl Transport {
     ) -> HostResult<(Owned, R)> {
         let mut cleanup = Some(Cleanup::new::<C>(process, what)?);
         let reply = self.exchange(process.process(), request, Wait::Killable, &mut cleanup)?;
+        // First of all: whatever else is wrong with the answer, the object has to be given back.
+        let owned = cleanup.and_then(|cleanup| cleanup.into_owned(&reply));
         let answer = request.parse_reply(self.version, &reply)?.ok()?;
         // Without a handle it failed, and the answer has no place to say why.
-        let owned = cleanup
-            .and_then(|cleanup| cleanup.into_owned(&reply))
-            .ok_or(HostError::NO_REASON)?;
-        Ok((owned, read(&answer)?))
+        Ok((owned.ok_or(HostError::NO_REASON)?, read(&answer)?))
     }
 
     fn exchange<C: Command>(
@@ -132,8 +135,20 @@ impl Transport {
         let message = self.encode(&self.route(process), request)?;
         // A failure may be longer than a reply of which nothing is needed.
         let room = request.reply_len(self.version).max(size_of::<u32>());
-        self.link(C::ID.channel())
-            .call(&message, room, wait, cleanup)
+        let channel = C::ID.channel();
+        // Whatever channel an adapter command takes, it is answered only while its adapter is there.
+        let gone = || channel == ChannelType::Adapter && !self.vgpu.is_open();
+        if gone() {
+            return Err(ENODEV.into());
+        }
+        self.link(channel).call(&message, room, wait, gone, cleanup)
+    }
+
+    /// Waits until the host cannot reach what belongs to this adapter any more.
+    pub(crate) fn wait_closed(&self) {
+        if self.global.is_open() {
+            self.vgpu.wait_closed();
+        }
     }
 
     /// Queues work: without an answer where the host takes that, else as [`Transport::call`].
@@ -148,6 +163,9 @@ impl Transport {
     ) -> HostResult {
         if !self.asynchronous {
             return self.call(process, request, Wait::Killable, |_| Ok(()));
+        }
+        if !self.vgpu.is_open() {
+            return Err(ENODEV.into());
         }
         let message = self.encode(&self.route(process).without_reply(), request)?;
         Ok(self.global.post(&message)?)

@@ -4,7 +4,7 @@
 //!
 //! # Locks
 //!
-//! `Vm::bindings` is held for list operations only; the host is asked before and after.
+//! `Vm::ranges` is held for list operations only; the host is asked before and after.
 //!
 //! # Lifetime
 //!
@@ -47,50 +47,55 @@ use crate::gpupv::{
     Request, //
 };
 use crate::host_error::HostResult;
+use crate::logic::range::overlap;
 use crate::reaper::Owned;
 use crate::release::What;
 
-/// A range of GPU addresses in use. Dropping it frees the range, then the residency, then the
-/// object.
+/// What a range of GPU addresses is bound to. Dropping it frees the range, then the residency, then
+/// the object.
 pub(crate) struct Binding {
-    size: u64,
     range: Owned,
     residency: Option<Owned>,
     _object: Option<ARef<bo::Object>>,
 }
 
 impl Binding {
-    /// A binding of `size` bytes, and what it is made of.
+    /// A binding, made of its parts.
     pub(crate) fn new(
-        size: u64,
         range: Owned,
         residency: Option<Owned>,
         object: Option<ARef<bo::Object>>,
     ) -> Self {
         Self {
-            size,
             range,
             residency,
             _object: object,
         }
     }
 
-    /// Ends the binding and waits for the host, so that the range can be bound again.
+    /// Ends the binding and waits for the host.
     ///
     /// # Errors
     ///
     /// Those of [`Owned::give_back`].
-    pub(crate) fn end(self) -> HostResult {
+    fn end(self) -> HostResult {
         self.range.give_back()?;
         self.residency.map_or(Ok(()), Owned::give_back)
     }
+}
+
+/// A range of GPU addresses that is not free.
+struct Range {
+    size: u64,
+    /// None while it is being bound or unbound.
+    binding: Option<Binding>,
 }
 
 /// A GPU address space.
 #[pin_data]
 pub(crate) struct Vm {
     #[pin]
-    bindings: Mutex<RBTree<u64, Binding>>,
+    ranges: Mutex<RBTree<u64, Range>>,
     /// Fence of the paging queue; holds the queue.
     pub(crate) paging_fence: Arc<Fence>,
     /// The host's handle of the paging queue.
@@ -119,7 +124,7 @@ impl Vm {
         let paging_fence = Fence::of_paging_queue(device.clone(), address, fence, owned)?;
         Ok(Arc::pin_init(
             pin_init!(Self {
-                bindings <- new_mutex!(RBTree::new()),
+                ranges <- new_mutex!(RBTree::new()),
                 paging_fence,
                 paging_queue,
                 paging_value: AtomicU64::new(0),
@@ -140,41 +145,56 @@ impl Vm {
         self.paging_value.load(Ordering::Acquire)
     }
 
-    /// Enters a binding at `gpu_va`.
+    /// Takes a range of addresses that is about to be bound.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`. `EIO` if there is one at this address: the host gave it twice.
-    pub(crate) fn bind(&self, gpu_va: u64, binding: Binding) -> Result {
-        let node = RBTreeNode::new(gpu_va, binding, GFP_KERNEL)?;
-        let mut bindings = self.bindings.lock();
-        if bindings.get(&gpu_va).is_some() {
-            drop(bindings);
+    /// `EEXIST` if part of it is not free, `ENOMEM`.
+    pub(crate) fn reserve(&self, gpu_va: u64, size: u64) -> Result {
+        let range = Range {
+            size,
+            binding: None,
+        };
+        let node = RBTreeNode::new(gpu_va, range, GFP_KERNEL)?;
+        let mut ranges = self.ranges.lock();
+        let taken = ranges
+            .iter()
+            .any(|(start, range)| overlap((*start, range.size), (gpu_va, size)));
+        if taken {
+            drop(ranges);
             drop(node);
-            return Err(EIO);
+            return Err(EEXIST);
         }
-        bindings.insert(node);
+        ranges.insert(node);
         Ok(())
     }
 
-    /// Takes out the binding of exactly `size` bytes at `gpu_va`.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` if there is none.
-    pub(crate) fn unbind(&self, gpu_va: u64, size: u64) -> Result<Binding> {
-        let mut bindings = self.bindings.lock();
-        match bindings.get(&gpu_va) {
-            Some(binding) if binding.size == size => bindings.remove(&gpu_va).ok_or(EINVAL),
-            _ => Err(EINVAL),
+    /// Fills a reserved range.
+    pub(crate) fn bind(&self, gpu_va: u64, binding: Binding) {
+        if let Some(range) = self.ranges.lock().get_mut(&gpu_va) {
+            range.binding = Some(binding);
         }
     }
 
-    /// Whether a binding shares an address with `gpu_va..gpu_va + size`.
-    pub(crate) fn is_bound(&self, gpu_va: u64, size: u64) -> bool {
-        self.bindings.lock().iter().any(|(start, binding)| {
-            crate::logic::range::overlap((*start, binding.size), (gpu_va, size))
-        })
+    /// Frees a range that is reserved and not bound.
+    pub(crate) fn release(&self, gpu_va: u64) {
+        let range = self.ranges.lock().remove(&gpu_va);
+        drop(range);
+    }
+
+    /// Unbinds exactly `size` bytes at `gpu_va`. They can be bound again when the host has answered.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if there is no such binding; those of the host.
+    pub(crate) fn unbind(&self, gpu_va: u64, size: u64) -> HostResult {
+        let binding = match self.ranges.lock().get_mut(&gpu_va) {
+            Some(range) if range.size == size => range.binding.take(),
+            _ => None,
+        };
+        let ended = binding.ok_or(EINVAL)?.end();
+        self.release(gpu_va);
+        ended
     }
 }
 
@@ -190,13 +210,13 @@ pub(crate) fn create(
     let client = file.inner();
     let manual = args.flags & uapi::VACCEL_VM_MANUAL_RESIDENCY != 0;
     let vm = Vm::new(Device::new(client.process.clone())?, manual)?;
-    let paging_fence = vm.paging_fence.clone();
-    let entry = fence::publish(dev, file, paging_fence, true, true)?;
+    let vm_fence = vm.paging_fence.clone();
+    let entry = fence::publish(dev, file, vm_fence.clone(), true, true)?;
     let page = entry.page;
     let fence = fence::insert(&client, file, entry)?;
     args.vm = client.insert(Object::Vm(vm)).inspect_err(|_| {
         let _ = client.remove(fence, |_| Ok(()));
-        fence::unpublish(file, page);
+        fence::unpublish(file, page, &vm_fence);
     })?;
     args.paging_fence = fence;
     Ok(())
@@ -221,7 +241,7 @@ pub(crate) fn destroy(
         if let Some(Object::Fence(entry)) =
             fence.and_then(|fence| client.remove(fence, |_| Ok(())).ok())
         {
-            fence::unpublish(file, entry.page);
+            fence::unpublish(file, entry.page, &entry.fence);
         }
     }
     Ok(())

@@ -16,7 +16,9 @@ use kernel::{
     revocable::Revocable,
     sync::{
         aref::ARef,
-        Arc, //
+        new_mutex,
+        Arc,
+        Mutex, //
     },
 };
 
@@ -79,6 +81,10 @@ pub trait ChannelCallback: Send + Sync + 'static {
 pub struct Channel<C: ChannelCallback> {
     #[pin]
     open: Revocable<Open<C>>,
+    /// Taken around the set-up and the end of a GPADL: at a rescind the core wakes only one of
+    /// those who wait for the host's answer.
+    #[pin]
+    pub(super) gpadls: Mutex<()>,
 }
 
 impl<C: ChannelCallback> Channel<C> {
@@ -98,6 +104,7 @@ impl<C: ChannelCallback> Channel<C> {
 
             Ok(try_pin_init!(Self {
                 open <- Revocable::new(open),
+                gpadls <- new_mutex!(()),
             }? Error))
         })
     }
@@ -146,6 +153,20 @@ impl<C: ChannelCallback> Channel<C> {
             // SAFETY: The channel is open, and stays so while `open` is held.
             unsafe { bindings::vaccel_set_channel_pending_send_size(open.channel(), bytes) };
         }
+    }
+
+    /// The device of the channel; none once it is closed.
+    ///
+    /// Do not keep it: as long as there is a reference, the host cannot offer the channel again.
+    pub(super) fn device(&self) -> Option<ARef<Device>> {
+        Some(self.open.try_access()?.dev.clone())
+    }
+
+    /// Whether the channel is closed, or the host took its offer back.
+    pub fn is_gone(&self) -> bool {
+        self.open
+            .try_access()
+            .map_or(true, |open| open.dev.rescinded())
     }
 
     /// Closes the channel. Sleeps; afterwards no callback runs and none will.
