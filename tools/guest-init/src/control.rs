@@ -20,6 +20,8 @@ const PORT: &str = "/dev/ttyS1";
 const HELLO: Duration = Duration::from_secs(5);
 /// How long any other answer may take.
 const ANSWER: Duration = Duration::from_secs(20);
+/// How long nothing must come before the channel counts as quiet.
+const QUIET: Duration = Duration::from_millis(500);
 /// Longest answer.
 const ANSWER_BYTES: usize = 1 << 20;
 
@@ -66,6 +68,20 @@ impl<F: Read + Write + AsFd> Control<F> {
     /// Sends a request and waits for its answer; an answer with "error" is an error.
     pub fn request(&mut self, request: &Value) -> Result<Value, ControlError> {
         self.exchange(request, ANSWER)
+    }
+
+    /// Gets both ends in step again after a program that was talking to the host was killed: ends
+    /// the line it may have begun, and drops what is still said to it.
+    pub fn settle(&mut self) -> Result<(), ControlError> {
+        self.port.write_all(b"\n")?;
+        self.port.flush()?;
+        let mut dropped = [0; 256];
+        while kernel::wait_readable(self.port.as_fd(), QUIET)? {
+            if self.port.read(&mut dropped)? == 0 {
+                return Err(io::Error::from(ErrorKind::UnexpectedEof).into());
+            }
+        }
+        Ok(())
     }
 
     fn exchange(&mut self, request: &Value, patience: Duration) -> Result<Value, ControlError> {
@@ -138,6 +154,31 @@ mod tests {
         assert_eq!(
             host.join().unwrap(),
             "{\"name\":\"a\\nb\",\"op\":\"result\"}\n"
+        );
+    }
+
+    /// Proves that after a program was killed amid an exchange the next answer is the next
+    /// request's.
+    #[test]
+    fn settling() {
+        let (near, far) = UnixStream::pair().unwrap();
+        // The program had sent the start of a line, and an answer to it is on its way.
+        (&far).write_all(b"ok\":true}\n").unwrap();
+        let mut control = Control { port: near };
+        control.settle().unwrap();
+        let host = std::thread::spawn(move || {
+            let mut lines = BufReader::new(&far).lines();
+            let ended = lines.next().unwrap().unwrap();
+            let request = lines.next().unwrap().unwrap();
+            (&far).write_all(b"{\"now\":1}\n").unwrap();
+            (ended, request)
+        });
+        let answer = control.request(&json!({"op": "census"})).unwrap();
+        assert_eq!(answer, json!({"now": 1}));
+        let (ended, request) = host.join().unwrap();
+        assert_eq!(
+            (ended.as_str(), request.as_str()),
+            ("", "{\"op\":\"census\"}")
         );
     }
 

@@ -185,6 +185,12 @@ impl Runner {
         match process::run(run) {
             Ok(outcome) => {
                 judge_end(run, outcome.end, report);
+                if !matches!(outcome.end, End::Exit(_)) {
+                    // It may have been talking to the host.
+                    if let Some(Err(error)) = self.control.as_mut().map(Control::settle) {
+                        report.fail(error.to_string());
+                    }
+                }
                 judge_output(run.capture, &outcome.stdout, report);
             }
             Err(error) => report.fail(format!("{}: {error}", run.command.join(" "))),

@@ -25,14 +25,14 @@ pub const CASES: &[Case] = &[Case {
 const UNMAPPED: u64 = 0x1000;
 const PATTERN: u8 = 0x5a;
 
-/// Tries each 64-bit field of `O` with `address`, each time on new objects.
+/// Tries each 64-bit field of `O` with `address`, on new objects.
 fn probe<O: Operation>(node: &Path, address: u64, good: impl Fn(&Rig) -> O::Arg) -> Result {
+    let rig = Rig::new(node)?;
     for (name, offset, size) in fields::<O::Arg>() {
         // A deadline of years would be waited for, rightly.
         if size != 8 || name == "reserved" || name == "deadline_ns" {
             continue;
         }
-        let rig = Rig::new(node)?;
         let mut arg = patched(&good(&rig), offset, &address.to_ne_bytes())?;
         if ioctl::call::<O>(rig.device.as_fd(), &mut arg) == Err(ioctl::Errno(libc::EFAULT)) {
             return failed(format!("{} follows {name} = {address:#x}", O::NAME));

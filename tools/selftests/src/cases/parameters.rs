@@ -140,7 +140,7 @@ fn bad_query(node: &Path) -> Result {
             arg_bo: guest,
             ..good
         },
-        ENOENT,
+        EINVAL,
     )?;
     refuse("size 0", sys::AdapterQuery { size: 0, ..good }, EINVAL)?;
     let size = sys::limit::PRIV_SIZE_MAX + 1;

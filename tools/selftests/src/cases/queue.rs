@@ -71,7 +71,7 @@ fn create_bad(node: &Path) -> Result {
         arg_bo: rig.bo.handle(),
         ..with_data
     };
-    refuse("driver data in a guest object", bad, ENOENT)?;
+    refuse("driver data in a guest object", bad, EINVAL)?;
     let bad = sys::QueueCreate {
         priv_size: sys::limit::PRIV_SIZE_MAX + 1,
         ..with_data

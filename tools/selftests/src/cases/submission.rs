@@ -73,13 +73,16 @@ fn descriptor(node: &Path) -> Result {
             ENOENT,
         )?;
     }
-    for arg_bo in [0, 0x7fff_fff0, rig.bo.handle()] {
+    for arg_bo in [0, 0x7fff_fff0] {
         refuse(
             &format!("object {arg_bo:#x}"),
             sys::Submit { arg_bo, ..good },
             ENOENT,
         )?;
     }
+    // A guest object is a buffer object, so its handle is of the right kind, but not its memory.
+    let arg_bo = rig.bo.handle();
+    refuse("guest object", sys::Submit { arg_bo, ..good }, EINVAL)?;
     refuse("no operations", sys::Submit { nr_ops: 0, ..good }, EINVAL)?;
     for nr_ops in [sys::limit::OPS_MAX + 1, u32::MAX] {
         refuse(
