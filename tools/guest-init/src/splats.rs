@@ -61,6 +61,8 @@ const HARMLESS: &[&str] = &[
     "kmemleak: Automatic memory scanning thread",
     "kmemleak: Early log buffer exceeded",
     "kmemleak: Memory pool initialized",
+    "DMA-API: preallocated",
+    "DMA-API: debugging enabled by kernel config",
 ];
 
 /// Taint bits that only a report sets: machine check, bad page, died, warning, soft lockup.
