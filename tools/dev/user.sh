@@ -12,6 +12,9 @@ target=x86_64-unknown-linux-gnu
 packages=()
 for name in "$@"; do packages+=(-p "$name"); done
 cd "$REPO/tools"
+# What is tested here is right or wrong, not fast; link-time optimisation would
+# take longer than everything else.
+export CARGO_PROFILE_RELEASE_LTO=off
 export CARGO_TARGET_DIR=$CACHE/target RUSTFLAGS='-C target-feature=+crt-static'
 step "user-$(IFS=+ && printf '%s' "$*")" "$REPO/tools/dev/in-root" cargo build --release --locked \
     --target "$target" "${packages[@]}" || die "user space does not build"

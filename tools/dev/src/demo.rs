@@ -77,7 +77,7 @@ fn job(test: &Value) -> Job {
     let speed = test.get("speed").and_then(|speed| {
         let value = speed.get("value")?.as_f64()?;
         let unit = speed.get("unit")?.as_str()?;
-        Some(format!("{value:.0} {unit}"))
+        Some(with_prefix(value, unit))
     });
     let figures = test.get("figures").and_then(Value::as_array);
     let figures: Vec<&str> = figures
@@ -91,6 +91,16 @@ fn job(test: &Value) -> Job {
         status,
         speed,
         note: text("reason").or_else(|| (!figures.is_empty()).then(|| figures.join(", "))),
+    }
+}
+
+/// `19168563.0 bytes/s` is `19.2 MB/s`.
+fn with_prefix(value: f64, unit: &str) -> String {
+    let unit = unit.replace("bytes/s", "B/s");
+    let prefixes = [(1e9, "G"), (1e6, "M"), (1e3, "k")];
+    match prefixes.iter().find(|(size, _)| value >= *size) {
+        Some((size, prefix)) => format!("{:.1} {prefix}{unit}", value / size),
+        None => format!("{value:.0} {unit}"),
     }
 }
 
@@ -148,14 +158,14 @@ mod tests {
     fn only_verified_jobs_count() {
         let report = serde_json::json!({"tests": [
             {"name": "fill", "status": "pass", "verified": true,
-             "speed": {"value": 1500.4, "unit": "MB/s"}, "figures": [], "reason": null},
+             "speed": {"value": 1_540_000.0, "unit": "bytes/s"}, "figures": [], "reason": null},
             {"name": "digits", "status": "fail", "verified": false,
              "speed": {"value": 100.0, "unit": "images/s"}, "figures": [], "reason": "row 3"},
             {"name": "quiet", "status": "pass", "verified": false},
             {"name": "odd"},
         ]});
         let jobs = jobs(&report);
-        assert_eq!(jobs[0].speed.as_deref(), Some("1500 MB/s"));
+        assert_eq!(jobs[0].speed.as_deref(), Some("1.5 MB/s"));
         let verified: Vec<bool> = jobs.iter().map(|job| job.verified).collect();
         assert_eq!(verified, [true, false, false, false]);
         let demo = Demo {

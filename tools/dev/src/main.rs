@@ -84,7 +84,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
             steps::unit_tests(&mut run);
             steps::module(&mut run);
             steps::module_clippy(&mut run);
-            steps::user_space(&mut run);
+            steps::user_space(&mut run, true);
             steps::machine(&mut run, Kernel::Packaged, "test", 10, None);
             steps::machine(&mut run, Kernel::Packaged, "break", 5, Some("broken"));
             steps::debug_kernel(&mut run);
@@ -95,7 +95,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
             steps::quick_form(&mut run);
             steps::unit_tests(&mut run);
             steps::module(&mut run);
-            steps::user_space(&mut run);
+            steps::user_space(&mut run, true);
             steps::machine(&mut run, Kernel::Packaged, "check", 5, None);
             finish("check", run)
         }
@@ -120,7 +120,7 @@ fn finish(kind: &str, run: Runner) -> anyhow::Result<bool> {
 
 fn demo(mut run: Runner) -> anyhow::Result<bool> {
     steps::module(&mut run);
-    steps::user_space(&mut run);
+    steps::user_space(&mut run, false);
     let documents = steps::machine(&mut run, Kernel::Packaged, "demo", 5, None);
     let name = "vm-packaged-demo";
     let console = fs::read(run.log(name)).unwrap_or_default();

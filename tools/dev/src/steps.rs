@@ -183,9 +183,12 @@ fn no_warnings(log: &'static str) -> impl FnOnce(&str) -> Result<Vec<Test>, Stri
 }
 
 /// User space for the guest, and the host program.
-pub fn user_space(run: &mut Runner) {
+pub fn user_space(run: &mut Runner, selftests: bool) {
     let mut command = run.script("user.sh");
     command.args(USER);
+    if selftests {
+        command.arg(SELFTESTS);
+    }
     run.plain("user-space", 20, command);
     let mut outer = run.script("image.sh");
     outer.arg("outer");
