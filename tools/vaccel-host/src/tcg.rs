@@ -7,7 +7,7 @@
 //! The temporary folder is removed when the run is over, however it went.
 
 use std::fs::{self, File};
-use std::io::BufWriter;
+use std::io::{BufWriter, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -24,8 +24,12 @@ const OUTER_VARIABLE: &str = "VACCEL_OUTER_DIR";
 const EMULATOR: &str = "qemu-system-x86_64";
 /// Memory of the outer machine beyond the guest's and three copies of the guest's files.
 const OUTER_MEMORY: u64 = 768 << 20;
+/// What the emulator logs when its machine resets because an exception cannot be delivered.
+const TRIPLE_FAULT: &str = "Triple fault";
 /// Status of setpriv when there is no such program.
 const NOT_FOUND: i32 = 127;
+/// Names tried for the temporary folder.
+const ATTEMPTS: u32 = 16;
 /// How often the emulator is looked at.
 const POLL: Duration = Duration::from_millis(50);
 /// Time for the outer machine to end by itself after the inner run's own time is over.
@@ -55,10 +59,11 @@ pub fn run(args: &RunArgs, mut sink: Sink) -> Result<u8> {
     let size =
         write_initramfs(&initramfs, &outer, args).context("cannot make the outer initramfs")?;
     let channel = folder.path.join("results");
+    let log = folder.path.join("emulator.log");
 
     let memory = (args.memory + size * 3 + OUTER_MEMORY) >> 20;
     let mut machine = Machine(
-        command(&outer.join("vmlinuz"), &initramfs, &channel, memory)
+        command(&outer.join("vmlinuz"), &initramfs, &channel, &log, memory)
             .spawn()
             .context("cannot start setpriv (package util-linux)")?,
     );
@@ -79,7 +84,15 @@ pub fn run(args: &RunArgs, mut sink: Sink) -> Result<u8> {
         (Some(status), None) if status.code() == Some(NOT_FOUND) => {
             bail!("there is no {EMULATOR} (package qemu-system-x86)")
         }
-        (Some(status), None) => bail!("the outer machine ended without a verdict ({status})"),
+        (Some(status), None) => {
+            let log = fs::read_to_string(&log).unwrap_or_default();
+            let how = if log.contains(TRIPLE_FAULT) {
+                "the emulated processor died of a triple fault: not the guest's doing, try again"
+            } else {
+                "its console says why"
+            };
+            bail!("the outer machine ended without a verdict ({status}; {how})")
+        }
     }
 }
 
@@ -144,7 +157,13 @@ fn relative(path: &str) -> &str {
     path.trim_start_matches('/')
 }
 
-fn command(kernel: &Path, initramfs: &Path, channel: &Path, memory_mib: u64) -> Command {
+fn command(
+    kernel: &Path,
+    initramfs: &Path,
+    channel: &Path,
+    log: &Path,
+    memory_mib: u64,
+) -> Command {
     // The emulator must not outlive this program, however this program ends.
     let mut command = Command::new("setpriv");
     command
@@ -156,6 +175,8 @@ fn command(kernel: &Path, initramfs: &Path, channel: &Path, memory_mib: u64) -> 
         .args(["-serial", "stdio"])
         .arg("-serial")
         .arg(format!("file:{}", channel.display()))
+        .args(["-d", "cpu_reset", "-D"])
+        .arg(log)
         .arg("-kernel")
         .arg(kernel)
         .arg("-initrd")
@@ -209,10 +230,20 @@ struct TemporaryFolder {
 }
 
 impl TemporaryFolder {
+    /// Makes a folder. One left behind by a killed process with our number is passed over.
     fn new() -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("vaccel-host-{}", std::process::id()));
-        fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
-        Ok(Self { path })
+        let base = std::env::temp_dir();
+        for attempt in 0..ATTEMPTS {
+            let path = base.join(format!("vaccel-host-{}-{attempt}", std::process::id()));
+            match fs::create_dir(&path) {
+                Ok(()) => return Ok(Self { path }),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => {
+                    return Err(error).with_context(|| format!("cannot make {}", path.display()))
+                }
+            }
+        }
+        bail!("too many folders of killed runs in {}", base.display())
     }
 }
 
