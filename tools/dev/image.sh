@@ -82,7 +82,7 @@ template=$REPO/tools/dev/plan/$plan.plan
 [ -r "$template" ] || die "no such plan: tools/dev/plan/$plan.plan"
 tree=$OUT/image/$which-$plan
 image=$tree.cpio
-binaries=$CACHE/target/x86_64-unknown-linux-gnu/release
+binaries=$OUT/bin
 rm -rf "$tree"
 mkdir -p "$tree"/{bin,etc/vaccel,modules,dev,proc,sys,tmp,run}
 

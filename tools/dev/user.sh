@@ -2,20 +2,31 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
 # Builds user space, statically linked so that the same binaries run here and
-# in the guest, and prints the folder they are in.
+# in the guest, copies them to out/bin and prints that folder. Other clones share
+# what cargo makes in the cache, but not out/bin.
 #
 #   user.sh PACKAGE...
 
 . "$(dirname "$0")/lib.sh"
 
 target=x86_64-unknown-linux-gnu
-packages=()
-for name in "$@"; do packages+=(-p "$name"); done
-cd "$REPO/tools"
+export target CARGO_TARGET_DIR=$CACHE/target RUSTFLAGS='-C target-feature=+crt-static'
 # What is tested here is right or wrong, not fast; link-time optimisation would
 # take longer than everything else.
 export CARGO_PROFILE_RELEASE_LTO=off
-export CARGO_TARGET_DIR=$CACHE/target RUSTFLAGS='-C target-feature=+crt-static'
-step "user-$(IFS=+ && printf '%s' "$*")" "$REPO/tools/dev/in-root" cargo build --release --locked \
-    --target "$target" "${packages[@]}" || die "user space does not build"
-printf '%s\n' "$CARGO_TARGET_DIR/$target/release"
+
+build() {
+    local name packages=()
+    for name in "$@"; do packages+=(-p "$name"); done
+    cd "$REPO/tools"
+    "$REPO/tools/dev/in-root" cargo build --release --locked --target "$target" "${packages[@]}"
+    mkdir -p "$OUT/bin"
+    for name in "$@"; do
+        # By rename: the old one may be running.
+        cp "$CARGO_TARGET_DIR/$target/release/$name" "$OUT/bin/$name.new"
+        mv "$OUT/bin/$name.new" "$OUT/bin/$name"
+    done
+}
+
+locked user step "user-$(IFS=+ && printf '%s' "$*")" build "$@" || die "user space does not build"
+printf '%s\n' "$OUT/bin"

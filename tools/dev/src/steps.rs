@@ -289,9 +289,7 @@ fn expect_status(command: Command, expected: i32) -> Command {
 
 /// vaccel-host with a kernel and an initial file system.
 pub fn host_command(run: &Runner, kernel: &str, initrd: &str, seconds: u64) -> Command {
-    let program = run
-        .cache
-        .join("target/x86_64-unknown-linux-gnu/release/vaccel-host");
+    let program = run.repo.join("out/bin/vaccel-host");
     let mut command = Command::new(program);
     command
         .args(["run", "--kernel", kernel, "--initrd", initrd])
