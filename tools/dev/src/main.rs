@@ -86,9 +86,12 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
             steps::module_clippy(&mut run);
             steps::user_space(&mut run, true);
             steps::machine(&mut run, Kernel::Packaged, "test", 10, None);
+            steps::machine(&mut run, Kernel::Packaged, "legacy", 5, None);
+            steps::machine(&mut run, Kernel::Packaged, "rescind", 5, None);
             steps::machine(&mut run, Kernel::Packaged, "break", 5, Some("broken"));
             steps::debug_kernel(&mut run);
             steps::machine(&mut run, Kernel::Debug, "test", 20, None);
+            steps::machine(&mut run, Kernel::Debug, "rescind", 10, None);
             finish("test", run)
         }
         What::Check => {

@@ -239,6 +239,7 @@ pub fn machine(
     }
     let mut command = host_command(run, boot, initrd, 60 * minutes);
     command.arg("--results").arg(&results);
+    command.args(host_arguments(&plan_text));
     let expected = if culprit.is_some() { 1 } else { 0 };
     // The guest's own exit status comes back as the host's.
     command = expect_status(command, expected);
@@ -253,6 +254,13 @@ pub fn machine(
         verdict(judged)
     });
     documents
+}
+
+/// What a plan asks of the host, in a comment: `# host: --gpupv-version 27`.
+fn host_arguments(plan: &str) -> impl Iterator<Item = &str> {
+    plan.lines()
+        .filter_map(|line| line.strip_prefix("# host:"))
+        .flat_map(str::split_whitespace)
 }
 
 /// Problems of the run as a whole become a failed test of their own beside the
