@@ -55,9 +55,9 @@ impl Runner {
         self.before + self.start.elapsed()
     }
 
-    /// Where the log of the step `name` is.
+    /// Where the log of the step `name` is; scripts have logs of their own beside it.
     pub fn log(&self, name: &str) -> PathBuf {
-        self.repo.join("out/log").join(format!("{name}.log"))
+        self.repo.join("out/log").join(format!("step-{name}.log"))
     }
 
     /// A script of tools/dev.
