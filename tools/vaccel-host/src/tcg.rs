@@ -164,11 +164,12 @@ fn command(
     log: &Path,
     memory_mib: u64,
 ) -> Command {
-    // The emulator must not outlive this program, however this program ends.
+    // The emulator must not outlive this program, however this program ends. Its processors take turns
+    // in one thread: with a thread each, nested virtualisation loses machines under load.
     let mut command = Command::new("setpriv");
     command
         .args(["--pdeathsig", "KILL", "--", EMULATOR])
-        .args(["-machine", "q35", "-accel", "tcg,thread=multi"])
+        .args(["-machine", "q35", "-accel", "tcg,thread=single"])
         .args(["-cpu", "EPYC,+svm,+npt", "-smp", "2"])
         .args(["-m", &format!("{memory_mib}M")])
         .args(["-nodefaults", "-display", "none", "-no-reboot"])
