@@ -37,12 +37,14 @@ extern "C" {
  * Errors that any operation may return:
  *
  * ============== =====================================================================
- * -EINVAL        unknown flag, non-zero reserved field, value out of range
+ * -EINVAL        unknown flag, non-zero reserved field, value out of range, an object of a kind
+ *                that cannot serve here (an argument object to bind, any other as @arg_bo)
  * -ENOENT        no object of the expected kind has this handle
  * -EOVERFLOW     offset + length does not fit 64 bits
  * -EFBIG         a size or count above its documented limit
  * -EOPNOTSUPP    part of the interface that this driver or host does not provide
  * -ENOMEM        no guest memory
+ * -EMFILE        the file has too many handles
  * -ENOSPC        the host is out of device memory or over budget
  * -EIO           the vm is in error (&DRM_IOCTL_VACCEL_VM_QUERY says why), or the host broke
  *                the protocol
@@ -225,8 +227,8 @@ struct drm_vaccel_adapter_query {
  *
  * A vm is a device on the host (WDDM's term): queues, fences and bindings live in it, and an error
  * of one of its jobs ends all of them. It has a paging queue whose progress is a monitored fence
- * that user space may wait for like for any other (@paging_fence; it cannot be signalled or
- * destroyed).
+ * that user space may wait for like for any other (@paging_fence; to signal or destroy it:
+ * -EINVAL).
  */
 struct drm_vaccel_vm_create {
 	/** @flags: In: &VACCEL_VM_MANUAL_RESIDENCY. */
@@ -485,7 +487,8 @@ struct drm_vaccel_va_range {
  * UNBIND names the whole range of one BIND (@gpu_va and @size as bound, the rest 0); anything
  * else: -EINVAL. The range must not be in use by the GPU: a job that still touches it faults.
  *
- * A fixed range that overlaps another binding: -EEXIST.
+ * A fixed range that overlaps another binding: -EEXIST. Address 0 is never bound: with
+ * &VACCEL_BIND_FIXED -EINVAL. Writing through a binding of a &VACCEL_BO_READ_ONLY object: -EACCES.
  */
 struct drm_vaccel_bind {
 	/** @vm: In: handle. */
@@ -909,8 +912,11 @@ struct drm_vaccel_op_result {
  *
  * If the host refuses an operation after earlier ones were queued, the call fails, the rest is not
  * tried, the vm's state says whether it can go on, and with &VACCEL_SUBMIT_RESULTS the results
- * tell how far it got. Hosts with asynchronous messages report failures only through the vm's
- * state.
+ * tell how far it got. The same when an operation that was just queued ends the vm: -EIO. Hosts
+ * with asynchronous messages report failures only through the vm's state.
+ *
+ * Fences of another vm than the queue's: -EINVAL. The results are written when the operations have
+ * been queued and may lie anywhere in @arg_bo, over the records too.
  */
 struct drm_vaccel_submit {
 	/** @queue: In: handle. */

@@ -12,7 +12,10 @@ fn wrong_ranges() {
     assert_eq!(inside(5, 6, 10), Err(RangeError::Outside));
     assert_eq!(inside(5, 5, 10), Ok(10));
     assert_eq!(pages_inside(1, PAGE, 10 * PAGE), Err(RangeError::Unaligned));
-    assert_eq!(pages_inside(0, PAGE + 1, 10 * PAGE), Err(RangeError::Unaligned));
+    assert_eq!(
+        pages_inside(0, PAGE + 1, 10 * PAGE),
+        Err(RangeError::Unaligned)
+    );
     assert_eq!(pages_inside(PAGE, PAGE, 2 * PAGE), Ok(2 * PAGE));
 }
 

@@ -145,9 +145,7 @@ fn parse(record: &[u8]) -> Result<Op, OpError> {
     let opcode = u32::from_le_bytes([whole[0], whole[1], whole[2], whole[3]]);
     match opcode {
         opcode::EXEC => exec(&whole),
-        opcode::FENCE_WAIT => {
-            fence(&whole).map(|(fence, value)| Op::FenceWait { fence, value })
-        }
+        opcode::FENCE_WAIT => fence(&whole).map(|(fence, value)| Op::FenceWait { fence, value }),
         opcode::FENCE_SIGNAL => {
             fence(&whole).map(|(fence, value)| Op::FenceSignal { fence, value })
         }

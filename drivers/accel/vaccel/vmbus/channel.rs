@@ -166,7 +166,7 @@ impl<C: ChannelCallback> Channel<C> {
     pub fn is_gone(&self) -> bool {
         self.open
             .try_access()
-            .map_or(true, |open| open.dev.rescinded())
+            .is_none_or(|open| open.dev.rescinded())
     }
 
     /// Closes the channel. Sleeps; afterwards no callback runs and none will.
