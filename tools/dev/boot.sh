@@ -14,5 +14,5 @@ export VACCEL_OUTER_DIR
 mapfile -t parts < <("$REPO/tools/dev/image.sh" "${WHICH:-packaged}" "$plan")
 [ ${#parts[@]} = 2 ] || die "no image"
 exec "$binaries/vaccel-host" run --kernel "${parts[0]}" --initrd "${parts[1]}" \
-    --cmdline "console=ttyS0 loglevel=7 panic=-1" --smp 2 --memory 1G --vgpu 1 \
+    --cmdline "console=ttyS0 loglevel=7 panic=-1" --memory 1G --vgpu 1 \
     --results "$OUT/boot.jsonl" "$@"

@@ -34,9 +34,9 @@ pub struct RunArgs {
     /// Words for the guest kernel's command line, behind the ones for the console.
     #[arg(long, default_value = "")]
     pub cmdline: String,
-    /// Virtual processors.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
-    pub smp: u8,
+    /// Virtual processors [default: 2 with KVM, 1 inside an emulated machine].
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub smp: Option<u8>,
     /// Guest memory: a number with K, M or G.
     #[arg(long, default_value = "512M", value_parser = parse_size)]
     pub memory: u64,

@@ -22,6 +22,8 @@ use crate::inbox::Inbox;
 use crate::results::Sink;
 use crate::world::World;
 
+/// Virtual processors unless asked for otherwise.
+const SMP: u8 = 2;
 /// Words every guest gets: the console, and no hanging after a panic.
 const COMMAND_LINE: &str = "console=ttyS0 panic=-1 reboot=k";
 /// Room in the VMBus MMIO window beyond what is offered, for alignment and other devices.
@@ -34,12 +36,13 @@ const MMIO_SPARE: u64 = 1 << 30;
 /// Fails if the machine cannot be made, or if the guest ended without setting a status and
 /// powering off.
 pub fn run(args: &RunArgs, results: Sink) -> Result<u8> {
+    let smp = args.smp.unwrap_or(SMP);
     let deadline = Instant::now() + Duration::from_secs(args.timeout);
     let (host, pci) = gpus(args)?;
     let inbox_cell = Arc::new(OnceLock::new());
     let config = VmConfig {
         memory: args.memory,
-        vcpus: args.smp,
+        vcpus: smp,
         kernel: args.kernel.clone(),
         initrd: args.initrd.clone(),
         command_line: format!("{COMMAND_LINE} {}", args.cmdline),
@@ -55,7 +58,7 @@ pub fn run(args: &RunArgs, results: Sink) -> Result<u8> {
     let vm = Vm::new(&config, attachments).context("cannot make the machine")?;
 
     let memory = vm.memory();
-    let server = Server::new(ServerConfig::new(u32::from(args.smp)), Arc::clone(&memory));
+    let server = Server::new(ServerConfig::new(u32::from(smp)), Arc::clone(&memory));
     let inbox = Arc::new(Inbox::new(server.message_connections())?);
     // Set once, here.
     let _ = inbox_cell.set(Arc::clone(&inbox));

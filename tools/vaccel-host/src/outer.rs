@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! This program as the first process of the outer machine ([`crate::tcg`]).
 //!
-//! Mounts what a run needs, loads the KVM modules, runs the guest, sends the exit status over the
-//! second serial port, and powers off. An error is one line on the console and exit status 1.
+//! Mounts what a run needs, loads the KVM modules, runs the guest, sends results and the exit status
+//! over the second serial port, with a sign of life every second, and powers off. An error is one line on the console and exit status 1.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -16,7 +16,7 @@ use nix::sys::termios::{cfmakeraw, tcdrain, tcgetattr, tcsetattr, SetArg};
 use crate::cli::RunArgs;
 use crate::guest;
 use crate::results::{self, Sink};
-use crate::tcg::place;
+use crate::tcg::{place, HEARTBEAT};
 
 /// Serial port the results leave by.
 const RESULTS_PORT: &str = "/dev/ttyS1";
@@ -56,9 +56,20 @@ fn run() -> Result<u8> {
     // Lines from the guest are complete already.
     raw("/dev/console")?;
     raw(RESULTS_PORT)?;
+    std::thread::spawn(heartbeat);
     load_modules()?;
     let args: RunArgs = serde_json::from_slice(&fs::read(place::ARGS)?)?;
     guest::run(&args, results_port()?)
+}
+
+/// Says over and over that this machine is alive: an empty line, which is no result.
+fn heartbeat() {
+    while let Ok(mut port) = results_port() {
+        if results::write_line(&mut port, "").is_err() {
+            return;
+        }
+        std::thread::sleep(HEARTBEAT);
+    }
 }
 
 fn load_modules() -> Result<()> {

@@ -34,6 +34,17 @@ const ATTEMPTS: u32 = 16;
 const POLL: Duration = Duration::from_millis(50);
 /// Time for the outer machine to end by itself after the inner run's own time is over.
 const GRACE: Duration = Duration::from_secs(20);
+/// Virtual processors of the guest unless asked for otherwise: with more they wait for each other
+/// more than they run.
+const SMP: u8 = 1;
+/// How often the outer machine says that it is alive.
+pub const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Silence after which the outer machine is lost; its start is allowed as much.
+const SILENCE: Duration = Duration::from_secs(60);
+/// How many machines are tried. A machine is lost now and then: the emulation of nested
+/// virtualisation drops an interrupt, or its processor dies. Nothing that the guest does can cause
+/// either, so this hides no fault of a guest.
+const MACHINES: u32 = 3;
 
 /// Where things are in the outer machine.
 pub mod place {
@@ -47,12 +58,33 @@ pub mod place {
     pub const MODULES: &str = "/modules";
 }
 
+/// How a machine ended.
+enum End {
+    /// With the exit status of the run.
+    Exit(u8),
+    /// Not by itself; says why.
+    Lost(&'static str),
+}
+
 /// Runs the guest in an outer machine, appends its results to `sink` and returns its exit status.
+/// A machine that is lost is replaced, and a line says so.
 ///
 /// # Errors
 ///
-/// Fails if the machine cannot be made, does not end in time, or ends without a status.
+/// Fails if a machine cannot be made, does not end in time, or ends without a status.
 pub fn run(args: &RunArgs, mut sink: Sink) -> Result<u8> {
+    for machine in 1..=MACHINES {
+        match run_once(args, &mut sink)? {
+            End::Exit(exit) => return Ok(exit),
+            End::Lost(why) => eprintln!(
+                "vaccel-host: the emulated machine was lost ({why}), machine {machine} of {MACHINES}"
+            ),
+        }
+    }
+    bail!("{MACHINES} emulated machines were lost")
+}
+
+fn run_once(args: &RunArgs, sink: &mut Sink) -> Result<End> {
     let outer = outer_folder()?;
     let folder = TemporaryFolder::new()?;
     let initramfs = folder.path.join("initramfs");
@@ -67,31 +99,28 @@ pub fn run(args: &RunArgs, mut sink: Sink) -> Result<u8> {
             .spawn()
             .context("cannot start setpriv (package util-linux)")?,
     );
-    let status = machine.wait(Duration::from_secs(args.timeout) + GRACE)?;
+    let limit = Duration::from_secs(args.timeout) + GRACE;
+    let Some(status) = machine.wait(limit, &channel)? else {
+        return Ok(End::Lost("it stopped"));
+    };
 
     let text = fs::read(&channel).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let (lines, exit) = results::split(&text);
-    for line in lines {
-        results::write_line(&mut sink, line).context("cannot write the results")?;
-    }
-    match (status, exit) {
-        (None, _) => bail!(
-            "the outer machine did not end within {} s (--timeout)",
-            args.timeout
-        ),
-        (Some(_), Some(exit)) => Ok(exit),
-        (Some(status), None) if status.code() == Some(NOT_FOUND) => {
+    let log = fs::read_to_string(&log).unwrap_or_default();
+    match exit {
+        None if status.code() == Some(NOT_FOUND) => {
             bail!("there is no {EMULATOR} (package qemu-system-x86)")
         }
-        (Some(status), None) => {
-            let log = fs::read_to_string(&log).unwrap_or_default();
-            let how = if log.contains(TRIPLE_FAULT) {
-                "the emulated processor died of a triple fault: not the guest's doing, try again"
-            } else {
-                "its console says why"
-            };
-            bail!("the outer machine ended without a verdict ({status}; {how})")
+        None if log.contains(TRIPLE_FAULT) => Ok(End::Lost("its processor died")),
+        None => {
+            bail!("the outer machine ended without a verdict ({status}; its console says why)")
+        }
+        Some(exit) => {
+            for line in lines {
+                results::write_line(sink, line).context("cannot write the results")?;
+            }
+            Ok(End::Exit(exit))
         }
     }
 }
@@ -136,6 +165,7 @@ fn write_initramfs(path: &Path, outer: &Path, args: &RunArgs) -> Result<u64> {
         kernel: place::KERNEL.into(),
         initrd: place::INITRD.into(),
         accel: AccelArg::Kvm,
+        smp: Some(args.smp.unwrap_or(SMP)),
         results: None,
         ..args.clone()
     };
@@ -170,7 +200,7 @@ fn command(
     command
         .args(["--pdeathsig", "KILL", "--", EMULATOR])
         .args(["-machine", "q35", "-accel", "tcg,thread=single"])
-        .args(["-cpu", "EPYC,+svm,+npt", "-smp", "2"])
+        .args(["-cpu", "EPYC,+svm,+npt", "-smp", "1"])
         .args(["-m", &format!("{memory_mib}M")])
         .args(["-nodefaults", "-display", "none", "-no-reboot"])
         .args(["-serial", "stdio"])
@@ -189,7 +219,8 @@ fn command(
 
 /// Command line of the outer kernel, which hands the log filter on as an environment variable.
 fn command_line() -> String {
-    let mut line = String::from("console=ttyS0 quiet panic=-1 reboot=k");
+    // With periodic ticks an interrupt that is lost is only late.
+    let mut line = String::from("console=ttyS0 quiet panic=-1 reboot=k nohz=off highres=off");
     if let Ok(filter) = std::env::var(crate::LOG_VARIABLE) {
         line.push_str(&format!(" {}={filter}", crate::LOG_VARIABLE));
     }
@@ -200,14 +231,24 @@ fn command_line() -> String {
 struct Machine(Child);
 
 impl Machine {
-    /// Waits for the end, at most for `limit`; `None` if it did not come.
-    fn wait(&mut self, limit: Duration) -> Result<Option<std::process::ExitStatus>> {
+    /// Waits for the end, at most for `limit`, and as long as something comes over `channel`; `None`
+    /// if it did not come.
+    fn wait(
+        &mut self,
+        limit: Duration,
+        channel: &Path,
+    ) -> Result<Option<std::process::ExitStatus>> {
         let deadline = Instant::now() + limit;
+        let (mut seen, mut seen_at) = (0, Instant::now());
         loop {
             if let Some(status) = self.0.try_wait()? {
                 return Ok(Some(status));
             }
-            if Instant::now() >= deadline {
+            let size = fs::metadata(channel).map_or(0, |file| file.len());
+            if size != seen {
+                (seen, seen_at) = (size, Instant::now());
+            }
+            if Instant::now() >= deadline || seen_at.elapsed() >= SILENCE {
                 self.0.kill()?;
                 self.0.wait()?;
                 return Ok(None);
