@@ -90,7 +90,8 @@ void vaccel_memcpy(void *dst, const void *src, size_t len)
 /* The page protection stays what the memory type of the frame makes of it: cached by default. */
 void vaccel_vma_map_io_read_only(struct vm_area_struct *vma)
 {
-	vm_flags_mod(vma, VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP, VM_MAYWRITE | VM_MAYEXEC);
+	vm_flags_mod(vma, VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP,
+		     VM_MAYWRITE | VM_MAYEXEC);
 }
 
 struct dma_fence_chain *vaccel_dma_fence_chain_alloc(void)

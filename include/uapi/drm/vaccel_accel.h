@@ -16,9 +16,9 @@ extern "C" {
 /**
  * DOC: Rules of this interface
  *
- * - **No CPU pointers.** No field holds a CPU address, in or out. Bulk data (operation lists, handle
- *   lists, opaque driver data) lives in an argument object (&VACCEL_BO_KIND_ARG) and is named by
- *   {handle, offset, size}; the kernel copies it once, then validates and uses only its copy.
+ * - **No CPU pointers.** No field holds a CPU address, in or out. Bulk data (operation lists,
+ *   handle lists, opaque driver data) lives in an argument object (&VACCEL_BO_KIND_ARG) and is
+ *   named by {handle, offset, size}; the kernel copies it once, then validates and uses only its copy.
  * - **One descriptor, two doors.** Every structure is at most 80 bytes, a multiple of 8, without
  *   implicit padding, and the same for 32-bit and 64-bit callers. The same bytes are the argument
  *   of the ioctl and the command area of a 128-byte io_uring entry.
@@ -139,7 +139,7 @@ extern "C" {
 #define VACCEL_PARAM_IO_SPACE_SIZE	7
 /** define VACCEL_PARAM_BO_SIZE_MAX - Largest buffer object, in bytes. */
 #define VACCEL_PARAM_BO_SIZE_MAX	8
-/** define VACCEL_PARAM_RESETS - Times the adapter was lost and came back since the driver loaded. */
+/** define VACCEL_PARAM_RESETS - Times the adapter was lost and came back since driver load. */
 #define VACCEL_PARAM_RESETS		9
 
 /** define VACCEL_FEATURE_ARG_SUBMIT - Argument objects and &DRM_IOCTL_VACCEL_SUBMIT. */
@@ -288,7 +288,7 @@ struct drm_vaccel_vm_query {
 	__u32 fault_flags;
 	/** @host_status: Out: the host's NTSTATUS. */
 	__u32 host_status;
-	/** @paging_value: Out: last value of the paging fence that an operation of this vm asked for. */
+	/** @paging_value: Out: value of the paging fence that the last operation asked for. */
 	__u64 paging_value;
 	/** @reserved: Must be 0. */
 	__u64 reserved[2];
@@ -390,8 +390,8 @@ struct drm_vaccel_bo_create {
 	/** @flags: In: &VACCEL_BO_READ_ONLY. */
 	__u32 flags;
 	/**
-	 * @vm: In: vm whose host device owns the memory on the host; 0 for &VACCEL_BO_KIND_ARG, which
-	 * has none.
+	 * @vm: In: vm whose host device owns the memory on the host; 0 for &VACCEL_BO_KIND_ARG,
+	 * which has none.
 	 */
 	__u32 vm;
 	/** @arg_bo: In: argument object with opaque driver data, or 0. */
@@ -457,7 +457,7 @@ struct drm_vaccel_va_range {
 	__u32 vm;
 	/** @flags: In: must be 0. */
 	__u32 flags;
-	/** @gpu_va: In: first address, or 0 to let the host choose (reserve). Out: first address. */
+	/** @gpu_va: In: first address; 0 for RESERVE: the host chooses. Out: first address. */
 	__u64 gpu_va;
 	/** @size: In: bytes, a multiple of &VACCEL_PAGE_SIZE, not 0. */
 	__u64 size;
@@ -573,7 +573,7 @@ struct drm_vaccel_residency {
 
 /** define VACCEL_FENCE_SHAREABLE - May be turned into a file descriptor. */
 #define VACCEL_FENCE_SHAREABLE		(1u << 0)
-/** define VACCEL_FENCE_NO_MMAP - The value is not mapped; &DRM_IOCTL_VACCEL_FENCE_QUERY reads it. */
+/** define VACCEL_FENCE_NO_MMAP - No mapping; &DRM_IOCTL_VACCEL_FENCE_QUERY reads the value. */
 #define VACCEL_FENCE_NO_MMAP		(1u << 1)
 
 /**
@@ -590,8 +590,8 @@ struct drm_vaccel_fence_create {
 	/** @gpu_va: Out: GPU address of the value, 0 if there is none. */
 	__u64 gpu_va;
 	/**
-	 * @mmap_offset: Out: offset for a read-only, one-page mmap() on the node, the value being its
-	 * first 8 bytes; 0 with &VACCEL_FENCE_NO_MMAP.
+	 * @mmap_offset: Out: offset for a read-only, one-page mmap() on the node, the value being
+	 * its first 8 bytes; 0 with &VACCEL_FENCE_NO_MMAP.
 	 */
 	__u64 mmap_offset;
 	/** @fence: Out: handle. */
@@ -935,7 +935,7 @@ struct drm_vaccel_submit {
 	__u32 host_status;
 	/** @result_offset: In: byte offset of the first &struct drm_vaccel_op_result, or 0. */
 	__u64 result_offset;
-	/** @seq: In: with &VACCEL_SUBMIT_EXPECT_SEQ, else 0. Out: number of this submission, from 1. */
+	/** @seq: In: with &VACCEL_SUBMIT_EXPECT_SEQ, else 0. Out: number of the submission, from 1. */
 	__u64 seq;
 	/** @done_fence: In: handle with &VACCEL_SUBMIT_DONE_FENCE, else 0. */
 	__u32 done_fence;
