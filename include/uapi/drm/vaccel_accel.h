@@ -18,7 +18,8 @@ extern "C" {
  *
  * - **No CPU pointers.** No field holds a CPU address, in or out. Bulk data (operation lists,
  *   handle lists, opaque driver data) lives in an argument object (&VACCEL_BO_KIND_ARG) and is
- *   named by {handle, offset, size}; the kernel copies it once, then validates and uses only its copy.
+ *   named by {handle, offset, size}; the kernel copies it once, then validates and uses only its
+ *   copy.
  * - **One descriptor, two doors.** Every structure is at most 80 bytes, a multiple of 8, without
  *   implicit padding, and the same for 32-bit and 64-bit callers. The same bytes are the argument
  *   of the ioctl and the command area of a 128-byte io_uring entry.
@@ -935,7 +936,7 @@ struct drm_vaccel_submit {
 	__u32 host_status;
 	/** @result_offset: In: byte offset of the first &struct drm_vaccel_op_result, or 0. */
 	__u64 result_offset;
-	/** @seq: In: with &VACCEL_SUBMIT_EXPECT_SEQ, else 0. Out: number of the submission, from 1. */
+	/** @seq: In: with &VACCEL_SUBMIT_EXPECT_SEQ, else 0. Out: number of this submission. */
 	__u64 seq;
 	/** @done_fence: In: handle with &VACCEL_SUBMIT_DONE_FENCE, else 0. */
 	__u32 done_fence;
