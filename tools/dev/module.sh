@@ -3,7 +3,7 @@
 #
 # Builds the driver as an external module for the packaged kernel and prints
 # the module's path. What is made lies in out/module, not among the sources.
-# CLIPPY=1 lints instead (out/module-clippy). DEBUG_TREE=1 builds in the debug
+# CLIPPY=1 lints instead (out/module-clippy), DOC=1 also documents (out/module-doc). DEBUG_TREE=1 builds in the debug
 # kernel's tree. Every undefined Rust symbol must be one the kernel exports:
 # modpost fails otherwise.
 #
@@ -23,6 +23,11 @@ if [ "${CLIPPY:-0}" = 1 ]; then
     name=module-clippy
     lint=(CLIPPY=1)
     # make would find an up-to-date object and lint nothing.
+    rm -rf "${OUT:?}/$name"
+fi
+if [ "${DOC:-0}" = 1 ]; then
+    name=module-doc
+    lint=("RUSTC_OR_CLIPPY=$REPO/tools/dev/rustdoc-as-rustc")
     rm -rf "${OUT:?}/$name"
 fi
 mkdir -p "$OUT/$name"

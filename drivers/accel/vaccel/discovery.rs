@@ -9,8 +9,9 @@
 //!
 //! # Locks
 //!
-//! [`ROOM`] is a mutex, taken in probe and unbind of the three devices, below the device locks of
-//! the driver core. It is held while the host is asked during bring-up; no answer needs it.
+//! [`ROOM`](static@ROOM) is a mutex, taken in probe and unbind of the three devices, below the
+//! device locks of the driver core. It is held while the host is asked during bring-up; no answer
+//! needs it.
 //!
 //! # Lifetime
 //!

@@ -84,6 +84,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
             steps::unit_tests(&mut run);
             steps::module(&mut run);
             steps::module_clippy(&mut run);
+            steps::module_doc(&mut run);
             steps::user_space(&mut run, true);
             steps::machine(&mut run, Kernel::Packaged, "test", 10, None);
             steps::machine(&mut run, Kernel::Packaged, "legacy", 5, None);

@@ -153,6 +153,15 @@ pub fn module_clippy(run: &mut Runner) {
     }
 }
 
+/// The driver's documentation, warnings denied.
+pub fn module_doc(run: &mut Runner) {
+    if run.ready("rustdoc-module", &["kit"]) {
+        let mut command = run.script("module.sh");
+        command.env("DOC", "1");
+        run.plain("rustdoc-module", 10, command);
+    }
+}
+
 /// The debug kernel, and the driver compiled in its tree.
 pub fn debug_kernel(run: &mut Runner) {
     let kernel = run.script("debug-kernel.sh");
