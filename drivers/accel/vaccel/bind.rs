@@ -64,12 +64,11 @@ pub(crate) fn bind(
         }
     });
     let (gpu_va, binding) = made?;
-    if !fixed {
-        // A host that gives away what is bound broke the protocol.
-        vm.reserve(gpu_va, args.size)
-            .map_err(|error| if error == EEXIST { EIO } else { error })?;
+    if fixed {
+        vm.bind(gpu_va, binding);
+    } else {
+        vm.bind_chosen(gpu_va, args.size, binding)?;
     }
-    vm.bind(gpu_va, binding);
     args.gpu_va = gpu_va;
     args.paging_value = vm.paging_value();
     Ok(())

@@ -205,8 +205,8 @@ impl Fence {
     ///
     /// # Errors
     ///
-    /// `ETIME` after `deadline_ns`, `ERESTARTSYS` on a signal (the deadline is absolute), `EIO` if the device is in error, `ENODEV`
-    /// if the adapter goes.
+    /// `ETIME` after `deadline_ns`, `ERESTARTSYS` on a signal (the deadline is absolute), `EIO` if
+    /// the device is in error, `ENODEV` if the adapter goes.
     fn wait(&self, value: u64, deadline_ns: u64) -> HostResult {
         let mut waiting = None;
         while !self.is_over(value)? {
@@ -230,11 +230,16 @@ impl Fence {
         if self.device.process.adapter.is_stopping() {
             return Err(ENODEV.into());
         }
-        if !self.has_reached(value) {
+        // Reached before the device failed is reached.
+        if self.reached.load(Ordering::Relaxed) >= value {
+            return Ok(true);
+        }
+        let present = self.value();
+        if present < value {
             self.device.check()?;
             return Ok(false);
         }
-        if self.value() == LOST {
+        if present == LOST {
             self.device.ask_and_check()?;
         }
         Ok(true)

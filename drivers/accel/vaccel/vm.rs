@@ -176,10 +176,42 @@ impl Vm {
         }
     }
 
-    /// Frees a range that is reserved and not bound.
+    /// Enters a binding at an address that the host chose.
+    ///
+    /// A range that is just being unbound may be in the way: the host has freed it already, or it
+    /// would not have chosen it.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if the host gave away what is bound, `ENOMEM`.
+    pub(crate) fn bind_chosen(&self, gpu_va: u64, size: u64, binding: Binding) -> Result {
+        let range = Range {
+            size,
+            binding: Some(binding),
+        };
+        let node = RBTreeNode::new(gpu_va, range, GFP_KERNEL)?;
+        let mut ranges = self.ranges.lock();
+        let bound = ranges.iter().any(|(start, range)| {
+            range.binding.is_some() && overlap((*start, range.size), (gpu_va, size))
+        });
+        if bound {
+            drop(ranges);
+            drop(node);
+            return Err(EIO);
+        }
+        ranges.insert(node);
+        Ok(())
+    }
+
+    /// Frees a range unless it is bound.
     pub(crate) fn release(&self, gpu_va: u64) {
-        let range = self.ranges.lock().remove(&gpu_va);
-        drop(range);
+        let mut ranges = self.ranges.lock();
+        if ranges
+            .get(&gpu_va)
+            .is_some_and(|range| range.binding.is_none())
+        {
+            ranges.remove(&gpu_va);
+        }
     }
 
     /// Unbinds exactly `size` bytes at `gpu_va`. They can be bound again when the host has answered.
