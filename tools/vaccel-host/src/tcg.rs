@@ -100,8 +100,14 @@ fn run_once(args: &RunArgs, sink: &mut Sink) -> Result<End> {
             .context("cannot start setpriv (package util-linux)")?,
     );
     let limit = Duration::from_secs(args.timeout) + GRACE;
-    let Some(status) = machine.wait(limit, &channel)? else {
-        return Ok(End::Lost("it stopped"));
+    let status = match machine.wait(limit, &channel)? {
+        Waited::Ended(status) => status,
+        Waited::Silent => return Ok(End::Lost("it fell silent")),
+        // Alive, and yet the run in it did not stop itself: not the emulator's doing.
+        Waited::OutOfTime => bail!(
+            "the run in the outer machine did not end within {} s (--timeout)",
+            args.timeout
+        ),
     };
 
     let text = fs::read(&channel).unwrap_or_default();
@@ -227,31 +233,41 @@ fn command_line() -> String {
     line
 }
 
+/// How the wait for an emulator ended.
+enum Waited {
+    /// The emulator ended.
+    Ended(std::process::ExitStatus),
+    /// The machine gave no sign of life for [`SILENCE`].
+    Silent,
+    /// The time was over.
+    OutOfTime,
+}
+
 /// A running emulator; killed when dropped.
 struct Machine(Child);
 
 impl Machine {
-    /// Waits for the end, at most for `limit`, and as long as something comes over `channel`; `None`
-    /// if it did not come.
-    fn wait(
-        &mut self,
-        limit: Duration,
-        channel: &Path,
-    ) -> Result<Option<std::process::ExitStatus>> {
+    /// Waits for the end, at most for `limit`, and as long as something comes over `channel`.
+    fn wait(&mut self, limit: Duration, channel: &Path) -> Result<Waited> {
         let deadline = Instant::now() + limit;
         let (mut seen, mut seen_at) = (0, Instant::now());
         loop {
             if let Some(status) = self.0.try_wait()? {
-                return Ok(Some(status));
+                return Ok(Waited::Ended(status));
             }
             let size = fs::metadata(channel).map_or(0, |file| file.len());
             if size != seen {
                 (seen, seen_at) = (size, Instant::now());
             }
-            if Instant::now() >= deadline || seen_at.elapsed() >= SILENCE {
+            let silent = seen_at.elapsed() >= SILENCE;
+            if silent || Instant::now() >= deadline {
                 self.0.kill()?;
                 self.0.wait()?;
-                return Ok(None);
+                return Ok(if silent {
+                    Waited::Silent
+                } else {
+                    Waited::OutOfTime
+                });
             }
             std::thread::sleep(POLL);
         }
