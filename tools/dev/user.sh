@@ -2,15 +2,15 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
 # Builds user space, statically linked so that the same binaries run here and
-# in the guest, copies them to out/bin and prints that folder. Other clones share
-# what cargo makes in the cache, but not out/bin.
+# in the guest, copies them to out/bin and prints that folder. What cargo makes is
+# in out/target: shared between clones, it would serve one the programs of another.
 #
 #   user.sh PACKAGE...
 
 . "$(dirname "$0")/lib.sh"
 
 target=x86_64-unknown-linux-gnu
-export target CARGO_TARGET_DIR=$CACHE/target RUSTFLAGS='-C target-feature=+crt-static'
+export target CARGO_TARGET_DIR=$OUT/target RUSTFLAGS='-C target-feature=+crt-static'
 # What is tested here is right or wrong, not fast; link-time optimisation would
 # take longer than everything else.
 export CARGO_PROFILE_RELEASE_LTO=off

@@ -81,7 +81,7 @@ impl Runner {
             .args(arguments)
             .current_dir(self.repo.join("tools"))
             .env("CARGO_TERM_COLOR", "never")
-            .env("CARGO_TARGET_DIR", self.cache.join("target"));
+            .env("CARGO_TARGET_DIR", self.repo.join("out/target"));
         command
     }
 
