@@ -15,6 +15,7 @@
 . "$(dirname "$0")/lib.sh"
 
 what=${1:-kernel}
+need_tools rsync:rsync
 kernel=$("$REPO/tools/dev/kernel-packages.sh")
 root=$("$REPO/tools/dev/root.sh")
 fragment=$REPO/tools/dev/debug.config
