@@ -16,22 +16,44 @@ use kernel::{
 
 use crate::bindings;
 
-/// A cached kernel mapping of a range of physical addresses that is no system memory.
+/// How the processor caches a mapping.
+///
+/// All mappings of a range have to agree on it, those of user space included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheMode {
+    /// Cached.
+    WriteBack,
+    /// Not cached; writes may be combined and delayed.
+    WriteCombined,
+}
+
+impl CacheMode {
+    /// The flag of `memremap()`.
+    fn as_raw(self) -> usize {
+        match self {
+            Self::WriteBack => bindings::VACCEL_MEMREMAP_WB,
+            Self::WriteCombined => bindings::VACCEL_MEMREMAP_WC,
+        }
+    }
+}
+
+/// A kernel mapping of a range of physical addresses that is no system memory.
 ///
 /// The mapping does not keep the range: its owner may give the range to somebody else, and what is
 /// read here is meaningless from then on.
 ///
 /// # Invariants
 ///
-/// `addr` is what `memremap()` returned for `size` bytes at `phys`.
+/// `addr` is what `memremap()` returned for `size` bytes at `phys`, cached as `mode` says.
 pub struct MemRemap {
     addr: NonNull<u8>,
     phys: u64,
     size: usize,
+    mode: CacheMode,
 }
 
 impl MemRemap {
-    /// Maps `size` bytes at `phys`.
+    /// Maps `size` bytes at `phys`, cached as `mode` says.
     ///
     /// # Errors
     ///
@@ -41,21 +63,29 @@ impl MemRemap {
     ///
     /// The range must be I/O space that is the caller's, so that it may be read and shown to user
     /// space.
-    pub unsafe fn new(phys: u64, size: usize) -> Result<Self> {
+    pub unsafe fn new(phys: u64, size: usize, mode: CacheMode) -> Result<Self> {
         // CAST: `usize` has at most 64 bits.
         if size == 0 || phys.checked_add(size as u64).is_none() {
             return Err(EINVAL);
         }
 
         // SAFETY: By the safety requirements the range is nobody else's.
-        let addr = unsafe { bindings::memremap(phys, size, bindings::VACCEL_MEMREMAP_WB) };
+        let addr = unsafe { bindings::memremap(phys, size, mode.as_raw()) };
 
         // INVARIANT: As returned by `memremap()`.
         Ok(Self {
             addr: NonNull::new(addr.cast()).ok_or(ENXIO)?,
             phys,
             size,
+            mode,
         })
+    }
+
+    /// The address of the mapping.
+    ///
+    /// Somebody else may access the memory at any time, so there are no Rust references to it.
+    pub fn as_ptr(&self) -> *mut c_void {
+        self.addr.as_ptr().cast()
     }
 
     /// The physical address of the range.
@@ -66,6 +96,11 @@ impl MemRemap {
     /// The size of the range in bytes.
     pub fn size(&self) -> usize {
         self.size
+    }
+
+    /// How the mapping is cached.
+    pub fn mode(&self) -> CacheMode {
+        self.mode
     }
 
     /// Reads a value that somebody else writes.

@@ -14,7 +14,10 @@ use kernel::sync::{
 };
 
 use crate::gpupv;
-use crate::io::MemRemap;
+use crate::io::{
+    CacheMode,
+    MemRemap, //
+};
 use crate::logic::range;
 use crate::vmbus;
 
@@ -81,7 +84,8 @@ impl IoSpace {
         // CAST: a page.
         let size = gpupv::PAGE_SIZE as usize;
         let range = self.range.lock();
-        let page = range.as_ref().ok_or(ENODEV)?.remap(offset, size)?;
+        let range = range.as_ref().ok_or(ENODEV)?;
+        let page = range.remap(offset, size, CacheMode::WriteBack)?;
         Ok(Arc::new(page, GFP_KERNEL)?)
     }
 }

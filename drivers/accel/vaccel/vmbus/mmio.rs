@@ -13,7 +13,10 @@ use kernel::{
 use super::Device;
 use crate::{
     bindings,
-    io::MemRemap, //
+    io::{
+        CacheMode,
+        MemRemap, //
+    },
 };
 
 /// A range of guest-physical addresses that nobody else uses; given back when dropped.
@@ -68,13 +71,13 @@ impl MmioRange {
         self.size
     }
 
-    /// Maps `size` bytes at `offset`, cached. Make an end of the mapping, and of what user space got
-    /// of it, before the range is dropped.
+    /// Maps `size` bytes at `offset`, cached as `mode` says. Make an end of the mapping, and of what
+    /// user space got of it, before the range is dropped.
     ///
     /// # Errors
     ///
     /// `EINVAL` if these are not within the range, `ENXIO` if they cannot be mapped.
-    pub fn remap(&self, offset: u64, size: usize) -> Result<MemRemap> {
+    pub fn remap(&self, offset: u64, size: usize, mode: CacheMode) -> Result<MemRemap> {
         // CAST: `usize` has at most 64 bits.
         let end = offset.checked_add(size as u64).ok_or(EINVAL)?;
         if end > self.size {
@@ -82,7 +85,7 @@ impl MmioRange {
         }
 
         // SAFETY: By the type invariants the range is I/O space of ours.
-        unsafe { MemRemap::new(self.start + offset, size) }
+        unsafe { MemRemap::new(self.start + offset, size, mode) }
     }
 }
 
