@@ -5,6 +5,7 @@
  * the items that are emitted; every other name comes from kernel::bindings.
  */
 
+#include <linux/anon_inodes.h>
 #include <linux/completion.h>
 #include <linux/dma-fence.h>
 #include <linux/dma-fence-chain.h>

@@ -6,6 +6,7 @@
 
 #include <linux/completion.h>
 #include <linux/dma-fence-chain.h>
+#include <linux/fs.h>
 #include <linux/hyperv.h>
 #include <linux/mm.h>
 #include <linux/string.h>
@@ -85,6 +86,30 @@ unsigned long vaccel_page_to_pfn(const struct page *page)
 void vaccel_memcpy(void *dst, const void *src, size_t len)
 {
 	memcpy(dst, src, len);
+}
+
+void vaccel_drm_unmap_range(struct drm_device *dev, u64 start, size_t size)
+{
+	unmap_mapping_range(dev->anon_inode->i_mapping, start, size, 1);
+}
+
+void vaccel_vma_map_io(struct vm_area_struct *vma)
+{
+	vm_flags_set(vma, VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP);
+}
+
+pgprot_t vaccel_pgprot_writecombine(pgprot_t prot)
+{
+	return pgprot_writecombine(prot);
+}
+
+/* The file keeps this module until its reference is put, which is not before the fault is over. */
+struct file *vaccel_fault_unlock(struct vm_fault *vmf)
+{
+	struct file *file = get_file(vmf->vma->vm_file);
+
+	release_fault_lock(vmf);
+	return file;
 }
 
 /* The page protection stays what the memory type of the frame makes of it: cached by default. */

@@ -5,6 +5,7 @@
 #ifndef _VACCEL_HELPERS_H_
 #define _VACCEL_HELPERS_H_
 
+#include <linux/pgtable.h>
 #include <linux/types.h>
 
 struct address_space;
@@ -15,10 +16,12 @@ struct drm_device;
 struct drm_gem_object;
 struct drm_printer;
 struct drm_syncobj;
+struct file;
 struct iosys_map;
 struct page;
 struct sg_table;
 struct vm_area_struct;
+struct vm_fault;
 struct vmbus_channel;
 struct vmpacket_descriptor;
 struct workqueue_struct;
@@ -39,6 +42,11 @@ int vaccel_drm_gem_shmem_object_mmap(struct drm_gem_object *obj, struct vm_area_
 
 unsigned long vaccel_page_to_pfn(const struct page *page);
 void vaccel_memcpy(void *dst, const void *src, size_t len);
+
+void vaccel_drm_unmap_range(struct drm_device *dev, u64 start, size_t size);
+void vaccel_vma_map_io(struct vm_area_struct *vma);
+pgprot_t vaccel_pgprot_writecombine(pgprot_t prot);
+struct file *vaccel_fault_unlock(struct vm_fault *vmf);
 void vaccel_vma_map_io_read_only(struct vm_area_struct *vma);
 
 struct dma_fence_chain *vaccel_dma_fence_chain_alloc(void);

@@ -5,7 +5,8 @@
 //! C header: [`include/drm/drm_gem.h`](srctree/include/drm/drm_gem.h)
 //!
 //! Every GEM object of a device is an [`Object`] of the driver's one [`DriverObject`] type; what is
-//! behind it is either shmem ([`shmem`]) or frames of an I/O mapping ([`io`]).
+//! behind it is shmem ([`shmem`]), frames of an I/O mapping ([`io`]), or memory that is visible on
+//! demand ([`window`]).
 //!
 //! # Who frees what
 //!
@@ -19,6 +20,7 @@
 
 pub mod io;
 pub mod shmem;
+pub mod window;
 
 use core::{
     ops::Deref,
@@ -34,15 +36,23 @@ use kernel::{
             ARef,
             AlwaysRefCounted, //
         },
+        Arc,
         Refcount, //
     },
     types::Opaque,
 };
 use pin_init::Wrapper;
 
+pub use self::window::{
+    Fault,
+    FaultEnd,
+    Unlocked,
+    UserMappings, //
+};
 use crate::{
     bindings,
-    drm, //
+    drm,
+    io::MemRemap, //
 };
 
 /// The open file type of the driver of `T`.
@@ -65,6 +75,33 @@ pub trait DriverObject: Send + Sync + Sized + 'static {
     fn is_exportable(&self) -> bool {
         true
     }
+
+    /// User space accesses a page that is not there, of an object that
+    /// [`Object::new_window`] made.
+    ///
+    /// Called in a section under [`drm::Device::enter`], with the lock of the address space held
+    /// until [`Fault::try_unlock`]. May sleep, but should not wait for long with that lock held, and
+    /// only so that a fatal signal ends it.
+    fn fault(_obj: &Object<Self>, fault: Fault<'_>) -> FaultEnd {
+        fault.sigbus()
+    }
+
+    /// Makes all of an object that [`Object::new_window`] made visible to the kernel, for importers
+    /// of its dma-buf. It has to stay so until [`DriverObject::vunmap`].
+    ///
+    /// Called with the reservation of the object locked, in a section under
+    /// [`drm::Device::enter`]; not called again before `vunmap`.
+    ///
+    /// # Errors
+    ///
+    /// `EOPNOTSUPP` if the driver does not do that, or another error of the driver.
+    fn vmap(_obj: &Object<Self>) -> Result<Arc<MemRemap>> {
+        Err(EOPNOTSUPP)
+    }
+
+    /// Undoes [`DriverObject::vmap`]. Called with the reservation of the object locked, also after
+    /// the device was unplugged.
+    fn vunmap(_obj: &Object<Self>) {}
 }
 
 /// What is behind an object.
@@ -73,6 +110,8 @@ enum Backing {
     Shmem,
     /// Frames of an I/O mapping; only the `base` of the C object is used.
     Io(io::IoPages),
+    /// Memory that is visible on demand; only the `base` of the C object is used.
+    Window(window::Window),
 }
 
 /// A GEM object; dereferences to the driver's data.
@@ -131,11 +170,51 @@ impl<T: DriverObject> Object<T> {
         pages: io::IoPages,
         inner: impl PinInit<T, Error>,
     ) -> Result<ARef<Self>> {
-        let size = pages.size();
-        let new = Self::alloc(dev, size, Backing::Io(pages), inner)?;
+        let (size, backing) = (pages.size(), Backing::Io(pages));
+
+        // SAFETY: The functions are those of this backing.
+        unsafe { Self::new_private(dev, size, backing, const { &Self::IO_FUNCS }, inner) }
+    }
+
+    /// Creates an object of `size` bytes whose memory the driver makes visible when it is accessed,
+    /// see [`DriverObject::fault`].
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if `size` is not a positive multiple of the page size, `ENOMEM`, `ENOSPC` or the
+    /// error of `inner`.
+    pub fn new_window(
+        dev: &drm::Device<T::Driver>,
+        size: usize,
+        inner: impl PinInit<T, Error>,
+    ) -> Result<ARef<Self>> {
+        let backing = Backing::Window(window::Window::new());
+
+        // SAFETY: The functions are those of this backing.
+        unsafe { Self::new_private(dev, size, backing, const { &Self::WINDOW_FUNCS }, inner) }
+    }
+
+    /// Creates an object that has no file behind it.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if `size` is not a positive multiple of the page size, `ENOMEM`, `ENOSPC` or the
+    /// error of `inner`. The backing is dropped then.
+    ///
+    /// # Safety
+    ///
+    /// `funcs` must be for objects of this backing, which must not be shmem.
+    unsafe fn new_private(
+        dev: &drm::Device<T::Driver>,
+        size: usize,
+        backing: Backing,
+        funcs: &'static bindings::drm_gem_object_funcs,
+        inner: impl PinInit<T, Error>,
+    ) -> Result<ARef<Self>> {
+        let new = Self::alloc(dev, size, backing, inner)?;
 
         // SAFETY: The GEM object is not initialised yet, and `new` is not shared.
-        unsafe { (*new.as_raw()).funcs = const { &Self::IO_FUNCS } };
+        unsafe { (*new.as_raw()).funcs = funcs };
         // SAFETY:
         // - `dev` is a valid device, and the object keeps a reference to it.
         // - The size is a multiple of the page size, as checked by `alloc()`.
@@ -240,6 +319,11 @@ impl<T: DriverObject> Object<T> {
         matches!(self.backing, Backing::Shmem)
     }
 
+    /// Whether the object is a dma-buf of somebody else.
+    pub fn is_import(&self) -> bool {
+        false
+    }
+
     /// Creates a handle to the object in `file`.
     ///
     /// # Errors
@@ -331,9 +415,28 @@ impl<T: DriverObject> Object<T> {
             // SAFETY: The shmem object is initialised, and nobody uses it or its pages any more.
             Backing::Shmem => unsafe { bindings::drm_gem_shmem_release(this.as_raw_shmem()) },
             // SAFETY: The GEM object is initialised, and nobody uses it any more.
-            Backing::Io(_) => unsafe { bindings::drm_gem_object_release(this.as_raw()) },
+            Backing::Io(_) | Backing::Window(_) => unsafe {
+                bindings::drm_gem_object_release(this.as_raw())
+            },
         }
         // The device reference goes with the box, after the release that needs the device.
+    }
+
+    /// The `export` callback of `struct drm_gem_object_funcs`.
+    ///
+    /// # Safety
+    ///
+    /// Only for the DRM core, with an object of the driver of `T` that stays referenced.
+    unsafe extern "C" fn export_callback(
+        obj: *mut bindings::drm_gem_object,
+        flags: c_int,
+    ) -> *mut bindings::dma_buf {
+        // SAFETY: By the safety requirements.
+        if !unsafe { Self::from_raw(obj) }.is_exportable() {
+            return EOPNOTSUPP.to_ptr();
+        }
+        // SAFETY: By the safety requirements.
+        unsafe { bindings::drm_gem_prime_export(obj, flags) }
     }
 
     /// The `open` callback of `struct drm_gem_object_funcs`.
@@ -400,10 +503,10 @@ unsafe impl<T: DriverObject> AlwaysRefCounted for Object<T> {
     }
 }
 
-// SAFETY: The data is `Send` and so are the I/O pages and the device reference; the last reference
-// to a GEM object may be dropped on any thread that can sleep.
+// SAFETY: The data is `Send` and so are the backing and the device reference; the last reference to a
+// GEM object may be dropped on any thread that can sleep.
 unsafe impl<T: DriverObject> Send for Object<T> {}
 
-// SAFETY: The data is `Sync`, the storage count is atomic, and the methods of `Object` rely on the
-// locking of the DRM core.
+// SAFETY: The data is `Sync`, the storage count is atomic, what is in a `Window` locks or is accessed
+// under the lock of the reservation, and the methods of `Object` rely on the locking of the DRM core.
 unsafe impl<T: DriverObject> Sync for Object<T> {}

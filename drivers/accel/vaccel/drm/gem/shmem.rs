@@ -29,7 +29,7 @@ impl<T: DriverObject> Object<T> {
         funcs.free = Some(Self::free_callback);
         funcs.open = Some(Self::open_callback);
         funcs.close = Some(Self::close_callback);
-        funcs.export = Some(Self::shmem_export_callback);
+        funcs.export = Some(Self::export_callback);
         funcs.print_info = Some(bindings::vaccel_drm_gem_shmem_object_print_info);
         funcs.pin = Some(bindings::vaccel_drm_gem_shmem_object_pin);
         funcs.unpin = Some(bindings::vaccel_drm_gem_shmem_object_unpin);
@@ -41,23 +41,6 @@ impl<T: DriverObject> Object<T> {
 
         funcs
     };
-
-    /// The `export` callback of `struct drm_gem_object_funcs`.
-    ///
-    /// # Safety
-    ///
-    /// Only for the DRM core, with an object of the driver of `T` that stays referenced.
-    unsafe extern "C" fn shmem_export_callback(
-        obj: *mut bindings::drm_gem_object,
-        flags: c_int,
-    ) -> *mut bindings::dma_buf {
-        // SAFETY: By the safety requirements.
-        if !unsafe { Self::from_raw(obj) }.is_exportable() {
-            return EOPNOTSUPP.to_ptr();
-        }
-        // SAFETY: By the safety requirements.
-        unsafe { bindings::drm_gem_prime_export(obj, flags) }
-    }
 
     /// Pins the pages of the object.
     ///
