@@ -59,6 +59,7 @@ impl pci::Driver for FunctionDriver {
 }
 
 fn probe_function(dev: &pci::Device<Core<'_>>) -> Result<BoundFunction> {
+    crate::pci::allow_64_bit_dma(dev)?;
     if vmbus::is_isolated() {
         dev_info!(
             dev,

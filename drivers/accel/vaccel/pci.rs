@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! PCI configuration space with error reporting.
+//! PCI configuration space with error reporting, and DMA masks.
 //!
 //! C header: [`include/linux/pci.h`](srctree/include/linux/pci.h)
 //!
@@ -8,7 +8,14 @@
 //! are answered by somebody who may refuse, the result matters.
 
 use kernel::{
-    device::Bound,
+    device::{
+        Bound,
+        Core, //
+    },
+    dma::{
+        Device as _,
+        DmaMask, //
+    },
     pci,
     prelude::*, //
 };
@@ -54,4 +61,16 @@ pub fn config_read_dword(dev: &pci::Device<Bound>, offset: u16) -> Result<u32> {
 pub fn config_write_dword(dev: &pci::Device<Bound>, offset: u16, value: u32) -> Result {
     // SAFETY: The device is valid and bound; the C function checks the offset.
     to_result(unsafe { bindings::pci_write_config_dword(as_raw(dev), offset.into(), value) })
+}
+
+/// Lets the device reach all memory.
+///
+/// By default PCI devices reach 32 bits of addresses, and memory beyond that is copied.
+///
+/// # Errors
+///
+/// `EIO` if the platform does not have that.
+pub fn allow_64_bit_dma(dev: &pci::Device<Core<'_>>) -> Result {
+    // SAFETY: The device is being probed, so nobody maps memory for it yet.
+    unsafe { dev.dma_set_mask_and_coherent(DmaMask::new::<64>()) }
 }
