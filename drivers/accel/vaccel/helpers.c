@@ -1,15 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Inline functions and macros of the kernel as functions that Rust can call. One line each; no
- * logic lives here.
+ * Inline functions and macros of the kernel as functions that Rust can call. One statement each, or
+ * nearly; no logic lives here.
  */
 
 #include <linux/completion.h>
+#include <linux/dma-direct.h>
 #include <linux/dma-fence-chain.h>
+#include <linux/dma-map-ops.h>
 #include <linux/fs.h>
 #include <linux/hyperv.h>
+#include <linux/iommu-dma.h>
+#include <linux/ioport.h>
 #include <linux/mm.h>
+#include <linux/scatterlist.h>
 #include <linux/string.h>
+#include <linux/swiotlb.h>
 #include <linux/workqueue.h>
 
 #include <asm/mshyperv.h>
@@ -81,6 +87,32 @@ int vaccel_drm_gem_shmem_object_mmap(struct drm_gem_object *obj, struct vm_area_
 unsigned long vaccel_page_to_pfn(const struct page *page)
 {
 	return page_to_pfn(page);
+}
+
+/* Whether the DMA layer translates no address of @dev and copies no memory, wherever that is. */
+bool vaccel_dma_is_identity(struct device *dev)
+{
+	return !get_dma_ops(dev) && !use_dma_iommu(dev) && !is_swiotlb_force_bounce(dev) &&
+	       !dma_addressing_limited(dev);
+}
+
+phys_addr_t vaccel_dma_to_phys(struct device *dev, dma_addr_t addr)
+{
+	return dma_to_phys(dev, addr);
+}
+
+/* Not every exporter says which page it is; CONFIG_DMABUF_DEBUG hides it. */
+bool vaccel_sg_dma_is_at(struct scatterlist *sg, phys_addr_t phys)
+{
+	return !sg_dma_is_swiotlb(sg) && !sg_dma_is_bus_address(sg) &&
+	       (!sg_page(sg) || sg_phys(sg) == phys);
+}
+
+bool vaccel_is_ram(phys_addr_t start, size_t size)
+{
+	return pfn_valid(PHYS_PFN(start)) &&
+	       region_intersects(start, size, IORESOURCE_SYSTEM_RAM, IORES_DESC_NONE) ==
+	       REGION_INTERSECTS;
 }
 
 void vaccel_memcpy(void *dst, const void *src, size_t len)

@@ -10,6 +10,7 @@
 
 struct address_space;
 struct completion;
+struct device;
 struct dma_fence;
 struct dma_fence_chain;
 struct drm_device;
@@ -19,6 +20,7 @@ struct drm_syncobj;
 struct file;
 struct iosys_map;
 struct page;
+struct scatterlist;
 struct sg_table;
 struct vm_area_struct;
 struct vm_fault;
@@ -41,6 +43,10 @@ void vaccel_drm_gem_shmem_object_vunmap(struct drm_gem_object *obj, struct iosys
 int vaccel_drm_gem_shmem_object_mmap(struct drm_gem_object *obj, struct vm_area_struct *vma);
 
 unsigned long vaccel_page_to_pfn(const struct page *page);
+bool vaccel_dma_is_identity(struct device *dev);
+phys_addr_t vaccel_dma_to_phys(struct device *dev, dma_addr_t addr);
+bool vaccel_sg_dma_is_at(struct scatterlist *sg, phys_addr_t phys);
+bool vaccel_is_ram(phys_addr_t start, size_t size);
 void vaccel_memcpy(void *dst, const void *src, size_t len);
 
 void vaccel_drm_unmap_range(struct drm_device *dev, u64 start, size_t size);

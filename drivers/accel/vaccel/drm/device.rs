@@ -149,6 +149,12 @@ impl<T: drm::Driver> Device<T> {
         self.dev.get()
     }
 
+    /// The parent as a plain device, for messages.
+    pub(super) fn as_dev(&self) -> &device::Device {
+        // SAFETY: The DRM device holds a reference to its parent.
+        unsafe { device::Device::from_raw((*self.as_raw()).dev) }
+    }
+
     /// Makes a reference of what the DRM core gives to callbacks.
     ///
     /// # Safety
@@ -236,11 +242,8 @@ impl<T: drm::Driver> Deref for Device<T> {
 
 impl<T: drm::Driver> AsRef<T::ParentDevice<device::Normal>> for Device<T> {
     fn as_ref(&self) -> &T::ParentDevice<device::Normal> {
-        // SAFETY: The DRM device holds a reference to its parent.
-        let parent = unsafe { device::Device::from_raw((*self.as_raw()).dev) };
-
         // SAFETY: By the type invariants the parent is embedded in a `T::ParentDevice`.
-        unsafe { T::ParentDevice::from_device(parent) }
+        unsafe { T::ParentDevice::from_device(self.as_dev()) }
     }
 }
 

@@ -85,14 +85,15 @@ pub(super) struct VTable<T>(PhantomData<T>);
 impl<T: Driver> VTable<T> {
     /// `struct drm_driver` of `T`.
     ///
-    /// Without `gem_prime_import_sg_table` the core refuses foreign dma-bufs, so that every GEM
-    /// object of a device is one of ours.
+    /// The core leaves the making of GEM objects to these functions, so that every GEM object of a
+    /// device is one of ours.
     pub(super) const DRIVER: bindings::drm_driver = {
         let mut drv: bindings::drm_driver = pin_init::zeroed();
 
         drv.open = Some(drm::File::<T::File>::open_callback);
         drv.postclose = Some(drm::File::<T::File>::postclose_callback);
         drv.release = Some(drm::Device::<T>::release_callback);
+        drv.gem_prime_import_sg_table = Some(gem::Object::<T::Object>::import_callback);
         drv.show_fdinfo = Some(Self::show_fdinfo_callback);
         drv.major = T::INFO.major;
         drv.minor = T::INFO.minor;

@@ -5,20 +5,22 @@
 //! C header: [`include/drm/drm_gem.h`](srctree/include/drm/drm_gem.h)
 //!
 //! Every GEM object of a device is an [`Object`] of the driver's one [`DriverObject`] type; what is
-//! behind it is shmem ([`shmem`]), frames of an I/O mapping ([`io`]), or memory that is visible on
-//! demand ([`window`]).
+//! behind it is shmem ([`shmem`]), frames of an I/O mapping ([`io`]), memory that is visible on demand
+//! ([`window`]), or a dma-buf of somebody else ([`import`]).
 //!
 //! # Who frees what
 //!
 //! An object has two counts. The GEM reference count is what handles, user mappings, exported
 //! dma-bufs and [`ARef`]s hold. When it drops to zero the driver's data is dropped, and no user can
 //! reach the object any more. The storage count is held once by all GEM references together and
-//! once by each guard ([`shmem::Pages`], [`shmem::VMap`]). When it drops to zero the pages and the
+//! once by each guard ([`Pages`], [`shmem::VMap`]). When it drops to zero the pages and the
 //! object itself are freed. So the driver's data may own guards of its own object, and may hand
 //! them to somebody who has to outlive it, such as a request that tells another party to let go of
 //! the pages.
 
+pub mod import;
 pub mod io;
+pub mod pages;
 pub mod shmem;
 pub mod window;
 
@@ -43,11 +45,14 @@ use kernel::{
 };
 use pin_init::Wrapper;
 
-pub use self::window::{
-    Fault,
-    FaultEnd,
-    Unlocked,
-    UserMappings, //
+pub use self::{
+    pages::Pages,
+    window::{
+        Fault,
+        FaultEnd,
+        Unlocked,
+        UserMappings, //
+    },
 };
 use crate::{
     bindings,
@@ -102,6 +107,18 @@ pub trait DriverObject: Send + Sync + Sized + 'static {
     /// Undoes [`DriverObject::vmap`]. Called with the reservation of the object locked, also after
     /// the device was unplugged.
     fn vunmap(_obj: &Object<Self>) {}
+
+    /// Makes the data of an object of `size` bytes whose memory is a dma-buf of somebody else.
+    ///
+    /// The object exists only afterwards; its first handle is announced by
+    /// [`DriverObject::open`]. Called in a section under [`drm::Device::enter`].
+    ///
+    /// # Errors
+    ///
+    /// `EOPNOTSUPP` if the driver does not do that, or another error of the driver.
+    fn import(_dev: &drm::Device<Self::Driver>, _size: usize) -> Result<Self> {
+        Err(EOPNOTSUPP)
+    }
 }
 
 /// What is behind an object.
@@ -112,6 +129,8 @@ enum Backing {
     Io(io::IoPages),
     /// Memory that is visible on demand; only the `base` of the C object is used.
     Window(window::Window),
+    /// Pages of a foreign dma-buf; only the `base` of the C object is used.
+    Import(import::ImportPages),
 }
 
 /// A GEM object; dereferences to the driver's data.
@@ -283,7 +302,8 @@ impl<T: DriverObject> Object<T> {
     /// # Safety
     ///
     /// `obj` must be a GEM object of a device of `T::Driver`. It has no others than ones embedded in
-    /// `Self`: only `new_shmem()` and `new_io()` make them, and imports of foreign dma-bufs are off.
+    /// `Self`: the DRM core makes none, and has [`Object::import_callback`] make those of foreign
+    /// dma-bufs.
     unsafe fn container(obj: *mut bindings::drm_gem_object) -> *mut Self {
         // SAFETY: By the safety requirements `obj` is embedded in `Self` in this way.
         unsafe {
@@ -317,11 +337,6 @@ impl<T: DriverObject> Object<T> {
     /// Whether the object is backed by shmem.
     pub fn is_shmem(&self) -> bool {
         matches!(self.backing, Backing::Shmem)
-    }
-
-    /// Whether the object is a dma-buf of somebody else.
-    pub fn is_import(&self) -> bool {
-        false
     }
 
     /// Creates a handle to the object in `file`.
@@ -418,6 +433,13 @@ impl<T: DriverObject> Object<T> {
             Backing::Io(_) | Backing::Window(_) => unsafe {
                 bindings::drm_gem_object_release(this.as_raw())
             },
+            // SAFETY:
+            // - The GEM object is initialised, and nobody uses it or its pages any more.
+            // - The core stored the attachment in it when it was made, and the table is the mapping.
+            Backing::Import(ref pages) => unsafe {
+                bindings::drm_prime_gem_destroy(this.as_raw(), pages.sg_table());
+                bindings::drm_gem_object_release(this.as_raw());
+            },
         }
         // The device reference goes with the box, after the release that needs the device.
     }
@@ -437,6 +459,18 @@ impl<T: DriverObject> Object<T> {
         }
         // SAFETY: By the safety requirements.
         unsafe { bindings::drm_gem_prime_export(obj, flags) }
+    }
+
+    /// The `export` callback of `struct drm_gem_object_funcs` for objects that stay here.
+    ///
+    /// # Safety
+    ///
+    /// None; `unsafe` by the type of the C table.
+    unsafe extern "C" fn no_export_callback(
+        _obj: *mut bindings::drm_gem_object,
+        _flags: c_int,
+    ) -> *mut bindings::dma_buf {
+        EOPNOTSUPP.to_ptr()
     }
 
     /// The `open` callback of `struct drm_gem_object_funcs`.
@@ -503,7 +537,7 @@ unsafe impl<T: DriverObject> AlwaysRefCounted for Object<T> {
     }
 }
 
-// SAFETY: The data is `Send` and so are the backing and the device reference; the last reference to a
+// SAFETY: The data is `Send` and the backing and the device reference belong to no thread; the last reference to a
 // GEM object may be dropped on any thread that can sleep.
 unsafe impl<T: DriverObject> Send for Object<T> {}
 

@@ -95,7 +95,7 @@ impl<T: DriverObject> Object<T> {
         funcs.free = Some(Self::free_callback);
         funcs.open = Some(Self::open_callback);
         funcs.close = Some(Self::close_callback);
-        funcs.export = Some(Self::io_export_callback);
+        funcs.export = Some(Self::no_export_callback);
         funcs.mmap = Some(Self::io_mmap_callback);
         funcs.vm_ops = &Self::IO_VM_OPS;
 
@@ -112,18 +112,6 @@ impl<T: DriverObject> Object<T> {
 
         ops
     };
-
-    /// The `export` callback of `struct drm_gem_object_funcs`.
-    ///
-    /// # Safety
-    ///
-    /// None; `unsafe` by the type of the C table.
-    unsafe extern "C" fn io_export_callback(
-        _obj: *mut bindings::drm_gem_object,
-        _flags: c_int,
-    ) -> *mut bindings::dma_buf {
-        EOPNOTSUPP.to_ptr()
-    }
 
     /// The `mmap` callback of `struct drm_gem_object_funcs`.
     ///

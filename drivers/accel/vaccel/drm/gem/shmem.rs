@@ -8,11 +8,12 @@ use core::ptr::NonNull;
 
 use kernel::{
     error::to_result,
-    page::PAGE_SIZE,
     prelude::*, //
 };
 
+pub use super::pages::Pages;
 use super::{
+    pages::Storage,
     DriverObject,
     Object, //
 };
@@ -42,23 +43,6 @@ impl<T: DriverObject> Object<T> {
         funcs
     };
 
-    /// Pins the pages of the object.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` if the object is not backed by shmem, `ENOMEM`, or `EINTR` if a signal arrived.
-    pub fn pin(&self) -> Result<Pages<T>> {
-        if !self.is_shmem() {
-            return Err(EINVAL);
-        }
-
-        // SAFETY: The object is an initialised shmem object by the type invariants.
-        to_result(unsafe { bindings::drm_gem_shmem_pin(self.as_raw_shmem()) })?;
-
-        // INVARIANT: The pages were pinned for this guard just now.
-        Ok(Pages(Storage::new(self)))
-    }
-
     /// Maps the object into the kernel, pinning its pages.
     ///
     /// # Errors
@@ -81,88 +65,6 @@ impl<T: DriverObject> Object<T> {
             addr: NonNull::new(addr.cast()).ok_or(ENOMEM)?,
             storage: Storage::new(self),
         })
-    }
-}
-
-/// A share in the storage of an object.
-///
-/// # Invariants
-///
-/// The pointer is to an object that stays allocated while this share exists; its C part stays
-/// initialised, its driver data does not.
-struct Storage<T: DriverObject>(NonNull<Object<T>>);
-
-impl<T: DriverObject> Storage<T> {
-    fn new(obj: &Object<T>) -> Self {
-        obj.storage.inc();
-
-        // INVARIANT: The share was taken above.
-        Self(obj.into())
-    }
-
-    fn as_raw_shmem(&self) -> *mut bindings::drm_gem_shmem_object {
-        // SAFETY: Only the address of a field is computed, of an object that is allocated by the
-        // type invariants.
-        unsafe { kernel::types::Opaque::cast_into(&raw const (*self.0.as_ptr()).obj) }
-    }
-
-    fn as_raw(&self) -> *mut bindings::drm_gem_object {
-        // SAFETY: As above.
-        unsafe { &raw mut (*self.as_raw_shmem()).base }
-    }
-
-    fn size(&self) -> usize {
-        // SAFETY: The C object is initialised by the type invariants; its size does not change.
-        unsafe { (*self.as_raw()).size }
-    }
-}
-
-impl<T: DriverObject> Drop for Storage<T> {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariants the share is ours, and it ends here.
-        unsafe { Object::put_storage(self.0.as_ptr()) };
-    }
-}
-
-// SAFETY: The share is an atomic count, and the object may be freed on any thread that can sleep.
-unsafe impl<T: DriverObject> Send for Storage<T> {}
-
-// SAFETY: A shared `Storage` only gives access to what the guards below do.
-unsafe impl<T: DriverObject> Sync for Storage<T> {}
-
-/// Keeps the pages of a shmem object in place.
-///
-/// # Invariants
-///
-/// The pages of the object are pinned on behalf of this guard.
-pub struct Pages<T: DriverObject>(Storage<T>);
-
-impl<T: DriverObject> Pages<T> {
-    /// The number of pages.
-    #[expect(clippy::len_without_is_empty, reason = "no object is empty")]
-    pub fn len(&self) -> usize {
-        self.0.size() / PAGE_SIZE
-    }
-
-    /// The page frame numbers, in the order of the object.
-    pub fn pfns(&self) -> impl ExactSizeIterator<Item = u64> + '_ {
-        // SAFETY: While pages are pinned the helper keeps an array of `size / PAGE_SIZE` of them,
-        // and does not change it.
-        let pages: &[*mut bindings::page] =
-            unsafe { core::slice::from_raw_parts((*self.0.as_raw_shmem()).pages, self.len()) };
-
-        pages.iter().map(|&page| {
-            // SAFETY: The page is valid while it is pinned.
-            // CAST: `unsigned long` has at most 64 bits.
-            unsafe { bindings::vaccel_page_to_pfn(page) as u64 }
-        })
-    }
-}
-
-impl<T: DriverObject> Drop for Pages<T> {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariants the pages are pinned on our behalf.
-        unsafe { bindings::drm_gem_shmem_unpin(self.0.as_raw_shmem()) };
     }
 }
 
