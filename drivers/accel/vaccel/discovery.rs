@@ -284,6 +284,11 @@ impl Entry {
         let opened = Adapter::open(bound, global, *function, self.starts, reapers);
         let started = opened.and_then(|adapter| {
             let registered = drm::UnregisteredDevice::<VaccelDrm>::new(parent, Ok(adapter.clone()))
+                .inspect(|device| {
+                    if let Err(error) = device.use_huge_pages() {
+                        dev_dbg!(parent, "no huge pages for objects: {:?}\n", error);
+                    }
+                })
                 .and_then(drm::Registration::new);
             match registered {
                 Ok(registration) => Ok(Running {

@@ -38,6 +38,19 @@ void vaccel_drm_gem_object_put(struct drm_gem_object *obj)
 	drm_gem_object_put(obj);
 }
 
+/* The function may leave an error or a mount that is gone where shmem objects look for theirs. */
+int vaccel_drm_gem_huge_mnt_create(struct drm_device *dev)
+{
+	int ret = 0;
+
+#ifdef CONFIG_TRANSPARENT_HUGEPAGE
+	ret = drm_gem_huge_mnt_create(dev, "within_size") ?: PTR_ERR_OR_ZERO(dev->huge_mnt);
+	if (ret)
+		dev->huge_mnt = NULL;
+#endif
+	return ret;
+}
+
 u64 vaccel_drm_vma_node_offset_addr(struct drm_gem_object *obj)
 {
 	return drm_vma_node_offset_addr(&obj->vma_node);

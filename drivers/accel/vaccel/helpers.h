@@ -30,6 +30,7 @@ struct workqueue_struct;
 
 void vaccel_drm_gem_object_get(struct drm_gem_object *obj);
 void vaccel_drm_gem_object_put(struct drm_gem_object *obj);
+int vaccel_drm_gem_huge_mnt_create(struct drm_device *dev);
 u64 vaccel_drm_vma_node_offset_addr(struct drm_gem_object *obj);
 void vaccel_drm_vma_node_unmap(struct drm_gem_object *obj);
 

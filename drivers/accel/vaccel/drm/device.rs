@@ -60,7 +60,8 @@ pub enum WedgeRecovery {
 pub struct UnregisteredDevice<T: drm::Driver>(ARef<Device<T>>, NotThreadSafe);
 
 impl<T: drm::Driver> UnregisteredDevice<T> {
-    /// Allocates a device below `parent` and initialises the driver's data in it.
+    /// Allocates a device below `parent` and initialises the driver's data in it. Its objects take
+    /// large pages where the kernel has them.
     ///
     /// # Errors
     ///
@@ -115,7 +116,19 @@ impl<T: drm::Driver> UnregisteredDevice<T> {
 
         // SAFETY: The device is initialised and its only reference is ours to give away.
         // INVARIANT: It was not registered.
-        Ok(Self(unsafe { ARef::from_raw(raw) }, NotThreadSafe))
+        let this = Self(unsafe { ARef::from_raw(raw) }, NotThreadSafe);
+        this.use_huge_pages(parent);
+        Ok(this)
+    }
+
+    /// Has objects backed by shmem take large pages where a whole one fits. Small ones are taken as
+    /// before where the kernel has no large ones or they cannot be had.
+    fn use_huge_pages(&self, parent: &device::Device) {
+        // SAFETY: The device is valid, and nobody else knows of it, so nobody makes objects now.
+        let made = to_result(unsafe { bindings::vaccel_drm_gem_huge_mnt_create(self.as_raw()) });
+        if let Err(error) = made {
+            dev_dbg!(parent, "no large pages for objects: {:?}\n", error);
+        }
     }
 
     /// Gives up the type state; only a registration may ask for it.
