@@ -61,10 +61,17 @@ pub(crate) mod uapi {
     use zerocopy_derive::{
         FromBytes,
         Immutable,
+        IntoBytes,
         KnownLayout, //
     };
 
     include!(concat!(env!("VACCEL_OBJ"), "/uapi_generated.rs"));
+
+    const _: () = assert!(core::mem::offset_of!(drm_vaccel_event, base) == 0);
+
+    // SAFETY: It begins with a `struct drm_event`, as asserted; it has no padding, as the derived
+    // `IntoBytes` proves, and consists of integers, which need no drop.
+    unsafe impl crate::drm::Event for drm_vaccel_event {}
 }
 
 // The types of the kernel crate and of this one coincide: these would not compile otherwise.

@@ -11,6 +11,7 @@
 
 pub mod device;
 pub mod driver;
+pub mod event;
 pub mod file;
 pub mod gem;
 pub mod ioctl;
@@ -27,6 +28,10 @@ pub use self::{
         Driver,
         DriverInfo,
         Registration, //
+    },
+    event::{
+        Event,
+        PendingEvent, //
     },
     file::{
         DriverFile,
