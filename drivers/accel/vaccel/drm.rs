@@ -9,6 +9,7 @@
 //! C headers: [`include/drm/drm_drv.h`](srctree/include/drm/drm_drv.h) and the ones each submodule
 //! names.
 
+pub mod cgroup;
 pub mod device;
 pub mod driver;
 pub mod event;
@@ -19,6 +20,10 @@ pub mod print;
 pub mod syncobj;
 
 pub use self::{
+    cgroup::{
+        Charge,
+        MemoryRegion, //
+    },
     device::{
         Device,
         RegistrationGuard,

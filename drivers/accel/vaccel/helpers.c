@@ -4,6 +4,7 @@
  * nearly; no logic lives here.
  */
 
+#include <linux/cgroup_dmem.h>
 #include <linux/completion.h>
 #include <linux/dma-direct.h>
 #include <linux/dma-fence-chain.h>
@@ -49,6 +50,30 @@ int vaccel_drm_gem_huge_mnt_create(struct drm_device *dev)
 		dev->huge_mnt = NULL;
 #endif
 	return ret;
+}
+
+struct dmem_cgroup_region *vaccel_dmem_cgroup_register_region(struct drm_device *dev,
+							      const char *name, u64 size)
+{
+	const struct dmem_cgroup_init init = { .size = size };
+
+	return dmem_cgroup_register_region(&init, "drm/%s/%s", dev->unique, name);
+}
+
+void vaccel_dmem_cgroup_unregister_region(struct dmem_cgroup_region *region)
+{
+	dmem_cgroup_unregister_region(region);
+}
+
+int vaccel_dmem_cgroup_try_charge(struct dmem_cgroup_region *region, u64 size,
+				  struct dmem_cgroup_pool_state **pool)
+{
+	return dmem_cgroup_try_charge(region, size, pool, NULL);
+}
+
+void vaccel_dmem_cgroup_uncharge(struct dmem_cgroup_pool_state *pool, u64 size)
+{
+	dmem_cgroup_uncharge(pool, size);
 }
 
 u64 vaccel_drm_vma_node_offset_addr(struct drm_gem_object *obj)

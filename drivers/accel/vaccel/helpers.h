@@ -13,6 +13,8 @@ struct completion;
 struct device;
 struct dma_fence;
 struct dma_fence_chain;
+struct dmem_cgroup_pool_state;
+struct dmem_cgroup_region;
 struct drm_device;
 struct drm_gem_object;
 struct drm_printer;
@@ -31,6 +33,12 @@ struct workqueue_struct;
 void vaccel_drm_gem_object_get(struct drm_gem_object *obj);
 void vaccel_drm_gem_object_put(struct drm_gem_object *obj);
 int vaccel_drm_gem_huge_mnt_create(struct drm_device *dev);
+struct dmem_cgroup_region *vaccel_dmem_cgroup_register_region(struct drm_device *dev,
+							      const char *name, u64 size);
+void vaccel_dmem_cgroup_unregister_region(struct dmem_cgroup_region *region);
+int vaccel_dmem_cgroup_try_charge(struct dmem_cgroup_region *region, u64 size,
+				  struct dmem_cgroup_pool_state **pool);
+void vaccel_dmem_cgroup_uncharge(struct dmem_cgroup_pool_state *pool, u64 size);
 u64 vaccel_drm_vma_node_offset_addr(struct drm_gem_object *obj);
 void vaccel_drm_vma_node_unmap(struct drm_gem_object *obj);
 
