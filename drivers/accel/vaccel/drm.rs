@@ -42,6 +42,9 @@ pub use self::{
         DriverFile,
         File, //
     },
-    print::Printer,
+    print::{
+        ObjectStat,
+        Printer, //
+    },
     syncobj::SyncObj, //
 };

@@ -39,6 +39,11 @@ void vaccel_drm_gem_object_put(struct drm_gem_object *obj)
 	drm_gem_object_put(obj);
 }
 
+bool vaccel_drm_gem_object_is_shared(struct drm_gem_object *obj)
+{
+	return drm_gem_object_is_shared_for_memory_stats(obj);
+}
+
 /* The function may leave an error or a mount that is gone where shmem objects look for theirs. */
 int vaccel_drm_gem_huge_mnt_create(struct drm_device *dev)
 {

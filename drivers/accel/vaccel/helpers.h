@@ -32,6 +32,7 @@ struct workqueue_struct;
 
 void vaccel_drm_gem_object_get(struct drm_gem_object *obj);
 void vaccel_drm_gem_object_put(struct drm_gem_object *obj);
+bool vaccel_drm_gem_object_is_shared(struct drm_gem_object *obj);
 int vaccel_drm_gem_huge_mnt_create(struct drm_device *dev);
 struct dmem_cgroup_region *vaccel_dmem_cgroup_register_region(struct drm_device *dev,
 							      const char *name, u64 size);

@@ -318,7 +318,7 @@ impl<T: DriverObject> Object<T> {
     /// # Safety
     ///
     /// `obj` must be a GEM object of a device of `T::Driver` that stays referenced for `'a`.
-    unsafe fn from_raw<'a>(obj: *mut bindings::drm_gem_object) -> &'a Self {
+    pub(super) unsafe fn from_raw<'a>(obj: *mut bindings::drm_gem_object) -> &'a Self {
         // SAFETY: By the safety requirements, which include those of `container()`.
         unsafe { &*Self::container(obj) }
     }
@@ -332,6 +332,12 @@ impl<T: DriverObject> Object<T> {
     pub fn size(&self) -> usize {
         // SAFETY: The GEM object is initialised by the type invariants; its size does not change.
         unsafe { (*self.as_raw()).size }
+    }
+
+    /// Whether others may have the object too, for the statistics of memory.
+    pub fn is_shared(&self) -> bool {
+        // SAFETY: The GEM object is initialised by the type invariants.
+        unsafe { bindings::vaccel_drm_gem_object_is_shared(self.as_raw()) }
     }
 
     /// Whether the object is backed by shmem.
