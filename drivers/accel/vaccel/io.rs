@@ -57,7 +57,8 @@ impl MemRemap {
     ///
     /// # Errors
     ///
-    /// `EINVAL` for a range that is empty or wraps around, `ENXIO` if it cannot be mapped.
+    /// `EINVAL` for a range that is empty or wraps around, `ENXIO` if it cannot be mapped, for example
+    /// because a mapping of it is cached in another way.
     ///
     /// # Safety
     ///

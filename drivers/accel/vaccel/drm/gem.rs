@@ -69,6 +69,9 @@ pub trait DriverObject: Send + Sync + Sized + 'static {
     type Driver: drm::Driver<Object = Self>;
 
     /// Called for each new handle to the object in a file.
+    ///
+    /// If the handle is made of a dma-buf, the lock is held under which the file imports and exports
+    /// those.
     fn open(_obj: &Object<Self>, _file: &DriverFile<Self>) -> Result {
         Ok(())
     }
@@ -86,7 +89,8 @@ pub trait DriverObject: Send + Sync + Sized + 'static {
     ///
     /// Called in a section under [`drm::Device::enter`], with the lock of the address space held
     /// until [`Fault::try_unlock`]. May sleep, but should not wait for long with that lock held, and
-    /// only so that a fatal signal ends it.
+    /// in any case so that a fatal signal ends it. Locks that are taken here nest within the one of
+    /// the address space, so whoever holds them must not access user memory.
     fn fault(_obj: &Object<Self>, fault: Fault<'_>) -> FaultEnd {
         fault.sigbus()
     }
@@ -94,8 +98,8 @@ pub trait DriverObject: Send + Sync + Sized + 'static {
     /// Makes all of an object that [`Object::new_window`] made visible to the kernel, for importers
     /// of its dma-buf. It has to stay so until [`DriverObject::vunmap`].
     ///
-    /// Called with the reservation of the object locked, in a section under
-    /// [`drm::Device::enter`]; not called again before `vunmap`.
+    /// Called with the reservation of the object locked, within which the locks nest that are taken
+    /// here, and in a section under [`drm::Device::enter`]; not called again before `vunmap`.
     ///
     /// # Errors
     ///
@@ -111,7 +115,8 @@ pub trait DriverObject: Send + Sync + Sized + 'static {
     /// Makes the data of an object of `size` bytes whose memory is a dma-buf of somebody else.
     ///
     /// The object exists only afterwards; its first handle is announced by
-    /// [`DriverObject::open`]. Called in a section under [`drm::Device::enter`].
+    /// [`DriverObject::open`]. Called in a section under [`drm::Device::enter`], with a lock held
+    /// that all imports and exports of the device need: what takes long belongs elsewhere.
     ///
     /// # Errors
     ///

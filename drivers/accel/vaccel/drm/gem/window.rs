@@ -369,6 +369,8 @@ impl<T: DriverObject> Object<T> {
 
     /// A handle by which the user mappings of this object can be removed, also after its end.
     ///
+    /// If the object is backed by shmem, those made through a dma-buf are not among them.
+    ///
     /// # Errors
     ///
     /// `EINVAL` if the object is an import: its mappings are its exporter's.
