@@ -22,6 +22,7 @@
 #include <asm/mshyperv.h>
 
 #include <drm/drm_device.h>
+#include <drm/drm_file.h>
 #include <drm/drm_gem.h>
 #include <drm/drm_gem_shmem_helper.h>
 #include <drm/drm_syncobj.h>
@@ -37,6 +38,11 @@ void vaccel_drm_gem_object_get(struct drm_gem_object *obj)
 void vaccel_drm_gem_object_put(struct drm_gem_object *obj)
 {
 	drm_gem_object_put(obj);
+}
+
+bool vaccel_drm_file_is_open(struct drm_file *file)
+{
+	return file->filp && file_count(file->filp);
 }
 
 bool vaccel_drm_gem_object_is_shared(struct drm_gem_object *obj)

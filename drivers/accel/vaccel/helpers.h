@@ -16,6 +16,7 @@ struct dma_fence_chain;
 struct dmem_cgroup_pool_state;
 struct dmem_cgroup_region;
 struct drm_device;
+struct drm_file;
 struct drm_gem_object;
 struct drm_printer;
 struct drm_syncobj;
@@ -32,6 +33,7 @@ struct workqueue_struct;
 
 void vaccel_drm_gem_object_get(struct drm_gem_object *obj);
 void vaccel_drm_gem_object_put(struct drm_gem_object *obj);
+bool vaccel_drm_file_is_open(struct drm_file *file);
 bool vaccel_drm_gem_object_is_shared(struct drm_gem_object *obj);
 int vaccel_drm_gem_huge_mnt_create(struct drm_device *dev);
 struct dmem_cgroup_region *vaccel_dmem_cgroup_register_region(struct drm_device *dev,

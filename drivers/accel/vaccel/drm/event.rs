@@ -57,7 +57,7 @@ impl<T: drm::DriverFile> drm::File<T> {
     /// # Errors
     ///
     /// `ENOMEM` if there is no memory, or too much of the file's share of it is taken by events that
-    /// were not read yet; `EINVAL` if the file is not one of `dev`.
+    /// were not read yet; `EINVAL` if the file is not one of `dev`; `EBADF` if it is being closed.
     pub fn reserve_event<E: Event>(
         &self,
         dev: &drm::Device<T::Driver>,
@@ -70,6 +70,13 @@ impl<T: drm::DriverFile> drm::File<T> {
         // SAFETY: An open file refers to its minor, which refers to the device.
         if unsafe { (*(*self.as_raw()).minor).dev } != dev.as_raw() {
             return Err(EINVAL);
+        }
+        // The driver sees a file that is being closed when its handles are, and by then the core has
+        // already looked for events that have to forget it. A file that is open stays so, at least as
+        // long as the call that the driver got it from.
+        // SAFETY: The file is valid by its type invariants.
+        if !unsafe { bindings::vaccel_drm_file_is_open(self.as_raw()) } {
+            return Err(EBADF);
         }
 
         let base = bindings::drm_pending_event::default();

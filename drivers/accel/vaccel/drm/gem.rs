@@ -77,6 +77,8 @@ pub trait DriverObject: Send + Sync + Sized + 'static {
     }
 
     /// Called when such a handle is closed, or its file.
+    ///
+    /// In the latter case other handles of the file may be gone: do not look them up.
     fn close(_obj: &Object<Self>, _file: &DriverFile<Self>) {}
 
     /// Whether the object may leave the driver as a dma-buf, if its memory allows that.
