@@ -26,5 +26,6 @@
 /* Macros that bindgen cannot evaluate, with the types of the parameters they are for. */
 static const unsigned long VACCEL_MEMREMAP_WB = MEMREMAP_WB;
 static const unsigned long VACCEL_MEMREMAP_WC = MEMREMAP_WC;
+static const unsigned int VACCEL_PMD_ORDER = PMD_ORDER;
 static const unsigned int VACCEL_WQ_UNBOUND = WQ_UNBOUND;
 static const unsigned int VACCEL_WQ_MEM_RECLAIM = WQ_MEM_RECLAIM;

@@ -16,6 +16,7 @@
 #include <linux/mm.h>
 #include <linux/scatterlist.h>
 #include <linux/string.h>
+#include <linux/swap.h>
 #include <linux/swiotlb.h>
 #include <linux/workqueue.h>
 
@@ -136,6 +137,21 @@ int vaccel_drm_gem_shmem_object_mmap(struct drm_gem_object *obj, struct vm_area_
 unsigned long vaccel_page_to_pfn(const struct page *page)
 {
 	return page_to_pfn(page);
+}
+
+bool vaccel_page_is_pmd_mappable(struct page *page)
+{
+	return folio_test_pmd_mappable(page_folio(page));
+}
+
+void vaccel_page_mark_accessed(struct page *page)
+{
+	folio_mark_accessed(page_folio(page));
+}
+
+void vaccel_page_mark_dirty(struct page *page)
+{
+	folio_mark_dirty(page_folio(page));
 }
 
 /* Whether the DMA layer translates no address of @dev and copies no memory, wherever that is. */

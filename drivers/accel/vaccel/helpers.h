@@ -55,6 +55,9 @@ void vaccel_drm_gem_shmem_object_vunmap(struct drm_gem_object *obj, struct iosys
 int vaccel_drm_gem_shmem_object_mmap(struct drm_gem_object *obj, struct vm_area_struct *vma);
 
 unsigned long vaccel_page_to_pfn(const struct page *page);
+bool vaccel_page_is_pmd_mappable(struct page *page);
+void vaccel_page_mark_accessed(struct page *page);
+void vaccel_page_mark_dirty(struct page *page);
 bool vaccel_dma_is_identity(struct device *dev);
 phys_addr_t vaccel_dma_to_phys(struct device *dev, dma_addr_t addr);
 bool vaccel_sg_dma_is_at(struct scatterlist *sg, phys_addr_t phys);

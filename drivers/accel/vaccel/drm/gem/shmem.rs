@@ -2,13 +2,25 @@
 
 //! GEM objects backed by shmem.
 //!
-//! C header: [`include/drm/drm_gem_shmem_helper.h`](srctree/include/drm/drm_gem_shmem_helper.h)
+//! C headers: [`include/drm/drm_gem_shmem_helper.h`](srctree/include/drm/drm_gem_shmem_helper.h),
+//! [`include/linux/mm.h`](srctree/include/linux/mm.h)
+//!
+//! The helper's handlers of user mappings are not used for faults: they take the page within the
+//! mapping for the page of the object. These are the same only while the mapping begins where the
+//! object does, which one made through a dma-buf need not, nor what is left of one when a part of it
+//! was unmapped, moved or protected.
 
 use core::ptr::NonNull;
 
 use kernel::{
     error::to_result,
+    page::PAGE_SIZE,
     prelude::*, //
+};
+#[cfg(CONFIG_ARCH_SUPPORTS_PMD_PFNMAP)]
+use kernel::{
+    mm::virt::VmaRef,
+    page::PAGE_SHIFT, //
 };
 
 pub use super::pages::Pages;
@@ -38,10 +50,205 @@ impl<T: DriverObject> Object<T> {
         funcs.vmap = Some(bindings::vaccel_drm_gem_shmem_object_vmap);
         funcs.vunmap = Some(bindings::vaccel_drm_gem_shmem_object_vunmap);
         funcs.mmap = Some(bindings::vaccel_drm_gem_shmem_object_mmap);
-        funcs.vm_ops = &raw const bindings::drm_gem_shmem_vm_ops;
+        funcs.vm_ops = &Self::SHMEM_VM_OPS;
 
         funcs
     };
+
+    /// What happens to user mappings of such objects.
+    const SHMEM_VM_OPS: bindings::vm_operations_struct = {
+        let mut ops: bindings::vm_operations_struct = pin_init::zeroed();
+
+        ops.open = Some(Self::shmem_vm_open_callback);
+        ops.close = Some(Self::shmem_vm_close_callback);
+        ops.fault = Some(Self::shmem_fault_callback);
+        #[cfg(CONFIG_ARCH_SUPPORTS_PMD_PFNMAP)]
+        {
+            ops.huge_fault = Some(Self::shmem_huge_fault_callback);
+        }
+        ops.pfn_mkwrite = Some(Self::shmem_pfn_mkwrite_callback);
+
+        ops
+    };
+
+    /// The `open` callback of `struct vm_operations_struct`: the helper's, which takes another share
+    /// in the pages and a reference to the object.
+    ///
+    /// # Safety
+    ///
+    /// Only for the memory manager, with a copy or a part of a mapping of a shmem object.
+    unsafe extern "C" fn shmem_vm_open_callback(vma: *mut bindings::vm_area_struct) {
+        // SAFETY: The helper's table is a constant.
+        if let Some(open) = unsafe { bindings::drm_gem_shmem_vm_ops.open } {
+            // SAFETY: By the safety requirements, which are the helper's too.
+            unsafe { open(vma) };
+        }
+    }
+
+    /// The `close` callback of `struct vm_operations_struct`: the helper's, which gives up what
+    /// `mmap` or `open` took.
+    ///
+    /// # Safety
+    ///
+    /// Only for the memory manager, with a mapping of a shmem object that goes away.
+    unsafe extern "C" fn shmem_vm_close_callback(vma: *mut bindings::vm_area_struct) {
+        // SAFETY: The helper's table is a constant.
+        if let Some(close) = unsafe { bindings::drm_gem_shmem_vm_ops.close } {
+            // SAFETY: By the safety requirements, which are the helper's too.
+            unsafe { close(vma) };
+        }
+    }
+
+    /// The page of the object that a fault is about.
+    ///
+    /// It is part of the object while the mapping exists, so at least during the fault. No lock is
+    /// needed to find it: the array of pages changes only while nobody has a share in it, for
+    /// nothing here purges objects.
+    ///
+    /// # Safety
+    ///
+    /// `vmf` must describe a fault that is being handled, in a mapping of a shmem object of `T`.
+    unsafe fn shmem_fault_page(vmf: *const bindings::vm_fault) -> Option<NonNull<bindings::page>> {
+        // SAFETY: The description of the fault is valid by the safety requirements.
+        let (vma, offset) = unsafe {
+            let fault = &(*vmf).__bindgen_anon_1;
+            (fault.vma, fault.pgoff)
+        };
+        // SAFETY: The DRM core stored the object in the mapping, which holds a reference to it.
+        let this = unsafe { Self::from_raw((*vma).vm_private_data.cast()) };
+
+        // SAFETY: The object is initialised, and its place in the offset space does not change.
+        let start = unsafe { (*this.as_raw()).vma_node.vm_node.start };
+        // CAST: `unsigned long` has at most 64 bits, and as many as `usize`.
+        let index = (offset as u64).checked_sub(start)? as usize;
+        if index >= this.size() / PAGE_SIZE {
+            return None;
+        }
+
+        // SAFETY:
+        // - By the safety requirements this is an initialised shmem object.
+        // - The mapping has a share in its pages from `mmap` or `open` to `close`, so the array is
+        //   there, of `size / PAGE_SIZE` pages, and stays.
+        NonNull::new(unsafe { *(*this.as_raw_shmem()).pages.add(index) })
+    }
+
+    /// The `fault` callback of `struct vm_operations_struct`.
+    ///
+    /// # Safety
+    ///
+    /// Only for the memory manager, with a fault in a mapping of a shmem object of `T`.
+    unsafe extern "C" fn shmem_fault_callback(
+        vmf: *mut bindings::vm_fault,
+    ) -> bindings::vm_fault_t {
+        // SAFETY: By the safety requirements.
+        let Some(page) = (unsafe { Self::shmem_fault_page(vmf) }) else {
+            return bindings::vm_fault_reason_VM_FAULT_SIGBUS;
+        };
+
+        // SAFETY:
+        // - The description of the fault is valid; its address lies in the mapping, which the
+        //   helper's `mmap` made one of page frames and not of copies.
+        // - The mapping is locked during a fault.
+        // - The page is the object's while the mapping exists.
+        let ret = unsafe {
+            let fault = &(*vmf).__bindgen_anon_1;
+            let frame = bindings::vaccel_page_to_pfn(page.as_ptr());
+
+            bindings::vmf_insert_pfn(fault.vma, fault.address, frame)
+        };
+        if ret == bindings::vm_fault_reason_VM_FAULT_NOPAGE {
+            // SAFETY: The page is valid, as above.
+            unsafe { bindings::vaccel_page_mark_accessed(page.as_ptr()) };
+        }
+        ret
+    }
+
+    /// The `huge_fault` callback of `struct vm_operations_struct`: maps all of a large page, if the
+    /// mapping has room for it and lies as the memory does.
+    ///
+    /// # Safety
+    ///
+    /// As for `shmem_fault_callback()`.
+    #[cfg(CONFIG_ARCH_SUPPORTS_PMD_PFNMAP)]
+    unsafe extern "C" fn shmem_huge_fault_callback(
+        vmf: *mut bindings::vm_fault,
+        order: c_uint,
+    ) -> bindings::vm_fault_t {
+        const LARGE: usize = PAGE_SIZE << bindings::VACCEL_PMD_ORDER;
+        const FALLBACK: bindings::vm_fault_t = bindings::vm_fault_reason_VM_FAULT_FALLBACK;
+
+        if order != bindings::VACCEL_PMD_ORDER {
+            return FALLBACK;
+        }
+        // SAFETY: By the safety requirements.
+        let Some(page) = (unsafe { Self::shmem_fault_page(vmf) }) else {
+            return FALLBACK;
+        };
+
+        // SAFETY: The description of the fault and the page are valid.
+        let (vma, address, frame, is_large) = unsafe {
+            let fault = &(*vmf).__bindgen_anon_1;
+            (
+                fault.vma,
+                fault.address,
+                bindings::vaccel_page_to_pfn(page.as_ptr()),
+                bindings::vaccel_page_is_pmd_mappable(page.as_ptr()),
+            )
+        };
+        // SAFETY: The mapping is valid and locked during a fault.
+        let vma = unsafe { VmaRef::from_raw(vma) };
+
+        let start = address & !(LARGE - 1);
+        let fits = vma.start() <= start && vma.end() - start >= LARGE;
+        // Both begin at multiples of their size, so then all of the page is where it belongs.
+        let is_aligned = (address ^ (frame << PAGE_SHIFT)) & (LARGE - 1) == 0;
+        if !is_large || !fits || !is_aligned {
+            return FALLBACK;
+        }
+
+        // SAFETY: The description of the fault is valid.
+        let is_write = unsafe { (*vmf).flags } & bindings::fault_flag_FAULT_FLAG_WRITE != 0;
+        // SAFETY:
+        // - The description of the fault is valid. The whole range lies in the mapping, which the
+        //   helper's `mmap` made one of page frames and not of copies.
+        // - The mapping is locked during a fault.
+        // - The page is a part of `LARGE` contiguous bytes, which begin at a multiple of that in
+        //   memory as in the file of the object. The mapping is no larger than the object, so all
+        //   these bytes are the object's while the mapping exists.
+        let ret = unsafe {
+            bindings::vmf_insert_pfn_pmd(vmf, frame & !((LARGE >> PAGE_SHIFT) - 1), is_write)
+        };
+        if ret == bindings::vm_fault_reason_VM_FAULT_NOPAGE {
+            // SAFETY: The page is valid, as above. The memory manager announces no other write.
+            unsafe {
+                bindings::vaccel_page_mark_accessed(page.as_ptr());
+                if is_write {
+                    bindings::vaccel_page_mark_dirty(page.as_ptr());
+                }
+            }
+        }
+        ret
+    }
+
+    /// The `pfn_mkwrite` callback of `struct vm_operations_struct`: a page that user space may only
+    /// read so far is about to be written. Without the mark reclaim drops its content when nobody
+    /// has a share in the pages.
+    ///
+    /// # Safety
+    ///
+    /// As for `shmem_fault_callback()`.
+    unsafe extern "C" fn shmem_pfn_mkwrite_callback(
+        vmf: *mut bindings::vm_fault,
+    ) -> bindings::vm_fault_t {
+        // SAFETY: By the safety requirements.
+        let Some(page) = (unsafe { Self::shmem_fault_page(vmf) }) else {
+            return bindings::vm_fault_reason_VM_FAULT_SIGBUS;
+        };
+
+        // SAFETY: The page is valid during the fault.
+        unsafe { bindings::vaccel_page_mark_dirty(page.as_ptr()) };
+        0
+    }
 
     /// Maps the object into the kernel, pinning its pages.
     ///
