@@ -104,11 +104,6 @@ void vaccel_drm_gem_shmem_object_print_info(struct drm_printer *p, unsigned int 
 	drm_gem_shmem_object_print_info(p, indent, obj);
 }
 
-int vaccel_drm_gem_shmem_object_pin(struct drm_gem_object *obj)
-{
-	return drm_gem_shmem_object_pin(obj);
-}
-
 void vaccel_drm_gem_shmem_object_unpin(struct drm_gem_object *obj)
 {
 	drm_gem_shmem_object_unpin(obj);

@@ -47,7 +47,6 @@ void vaccel_drm_vma_node_unmap(struct drm_gem_object *obj);
 
 void vaccel_drm_gem_shmem_object_print_info(struct drm_printer *p, unsigned int indent,
 					    const struct drm_gem_object *obj);
-int vaccel_drm_gem_shmem_object_pin(struct drm_gem_object *obj);
 void vaccel_drm_gem_shmem_object_unpin(struct drm_gem_object *obj);
 struct sg_table *vaccel_drm_gem_shmem_object_get_sg_table(struct drm_gem_object *obj);
 int vaccel_drm_gem_shmem_object_vmap(struct drm_gem_object *obj, struct iosys_map *map);

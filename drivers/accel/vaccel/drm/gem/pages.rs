@@ -83,10 +83,22 @@ impl<T: DriverObject> Object<T> {
     /// signal arrived.
     pub fn pin(&self) -> Result<Pages<T>> {
         match &self.backing {
-            // SAFETY: The object is an initialised shmem object by the type invariants.
-            Backing::Shmem => to_result(unsafe {
-                bindings::drm_gem_shmem_pin(self.as_raw_shmem()) //
-            })?,
+            Backing::Shmem => {
+                // SAFETY: The object is an initialised shmem object by the type invariants.
+                to_result(unsafe { bindings::drm_gem_shmem_pin(self.as_raw_shmem()) })?;
+
+                // SAFETY:
+                // - The object is initialised by the type invariants, and keeps its reservation.
+                //   Without a context the lock is always taken.
+                // - The object is backed by shmem.
+                unsafe {
+                    let resv = (*self.as_raw()).resv;
+
+                    let _ = bindings::dma_resv_lock(resv, core::ptr::null_mut());
+                    self.mark_dirty_on_put();
+                    bindings::dma_resv_unlock(resv);
+                }
+            }
             // The exporter keeps them in place until the storage is freed.
             Backing::Import(_) => (),
             Backing::Io(_) | Backing::Window(_) => return Err(EINVAL),

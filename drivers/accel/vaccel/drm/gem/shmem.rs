@@ -44,7 +44,7 @@ impl<T: DriverObject> Object<T> {
         funcs.close = Some(Self::close_callback);
         funcs.export = Some(Self::export_callback);
         funcs.print_info = Some(bindings::vaccel_drm_gem_shmem_object_print_info);
-        funcs.pin = Some(bindings::vaccel_drm_gem_shmem_object_pin);
+        funcs.pin = Some(Self::shmem_pin_callback);
         funcs.unpin = Some(bindings::vaccel_drm_gem_shmem_object_unpin);
         funcs.get_sg_table = Some(bindings::vaccel_drm_gem_shmem_object_get_sg_table);
         funcs.vmap = Some(bindings::vaccel_drm_gem_shmem_object_vmap);
@@ -70,6 +70,46 @@ impl<T: DriverObject> Object<T> {
 
         ops
     };
+
+    /// The `pin` callback of `struct drm_gem_object_funcs`, for each attachment to a dma-buf: the
+    /// helper's, and another device may write to the pages, see [`Object::mark_dirty_on_put`].
+    ///
+    /// # Safety
+    ///
+    /// Only for the DRM core, with a shmem object of the driver of `T` that stays referenced and
+    /// whose reservation is locked.
+    unsafe extern "C" fn shmem_pin_callback(obj: *mut bindings::drm_gem_object) -> c_int {
+        // SAFETY: By the safety requirements.
+        let this = unsafe { Self::from_raw(obj) };
+
+        // SAFETY: The object is an initialised shmem object; its reservation is locked.
+        let ret = unsafe { bindings::drm_gem_shmem_pin_locked(this.as_raw_shmem()) };
+        if ret == 0 {
+            // SAFETY: As above.
+            unsafe { this.mark_dirty_on_put() };
+        }
+        ret
+    }
+
+    /// Has the pages marked as written when nobody has a share in them any more.
+    ///
+    /// A device that they are kept in place for writes to them and tells nobody. The content of pages
+    /// that are not marked is dropped when memory is short. The helper forgets this with the last
+    /// share, so it has to be said for each.
+    ///
+    /// # Safety
+    ///
+    /// The object must be backed by shmem, and its reservation locked.
+    pub(super) unsafe fn mark_dirty_on_put(&self) {
+        // SAFETY: The object is an initialised shmem object by the safety requirements, which also
+        // exclude other accesses to the field.
+        unsafe {
+            bindings::drm_gem_shmem_object::set_pages_mark_dirty_on_put_raw(
+                self.as_raw_shmem(),
+                true,
+            )
+        };
+    }
 
     /// The `open` callback of `struct vm_operations_struct`: the helper's, which takes another share
     /// in the pages and a reference to the object.
