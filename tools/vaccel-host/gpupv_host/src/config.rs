@@ -10,13 +10,13 @@ pub const MAX_VGPUS: usize = 16;
 /// Host processes of one VM.
 pub const MAX_PROCESSES: usize = 256;
 /// Objects of all kinds of one process.
-pub const MAX_OBJECTS: usize = 65_536;
+pub const MAX_OBJECTS: usize = 262_144;
 /// Objects of all kinds of the whole VM.
-pub const MAX_VM_OBJECTS: usize = 262_144;
+pub const MAX_VM_OBJECTS: usize = 524_288;
 /// Ranges in one GPU virtual address space.
-pub const MAX_VA_RANGES: usize = 65_536;
+pub const MAX_VA_RANGES: usize = 262_144;
 /// Ranges in all GPU virtual address spaces of the VM.
-pub const MAX_VM_VA_RANGES: usize = 262_144;
+pub const MAX_VM_VA_RANGES: usize = 524_288;
 /// Guest pages named as backing store in the whole VM: 32 GiB worth.
 pub const MAX_PINNED_PAGES: u64 = 1 << 23;
 /// Work queued to one context.

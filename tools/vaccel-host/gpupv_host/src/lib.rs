@@ -39,6 +39,7 @@ mod device;
 mod dispatch;
 mod env;
 mod fence;
+mod gaps;
 mod global;
 mod gpuva;
 mod handle_table;

@@ -3,13 +3,15 @@
 //!
 //! A space is a map of disjoint ranges. Reserving adds a range without memory, mapping replaces
 //! whatever it covers, freeing cuts ranges out. The table is shared with a running job as it was
-//! when the job started ([`VaSpace::snapshot`]); changing a shared table copies it first.
+//! when the job started ([`VaSpace::snapshot`]); changing a shared table copies it first, once a
+//! job. No operation looks at more ranges than it changes, however many there are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::backing::Backing;
 use crate::config::MAX_VA_RANGES;
+use crate::gaps::Gaps;
 
 /// Bytes of a page.
 pub const PAGE: u64 = gpupv::PAGE_SIZE;
@@ -58,6 +60,18 @@ impl Target {
         }
         target
     }
+
+    /// What tells its backing store from others, as long as the target is there.
+    fn backing(&self) -> Option<usize> {
+        match self {
+            Self::Memory { backing, .. } => Some(identity(backing)),
+            Self::NoAccess | Self::Zero => None,
+        }
+    }
+}
+
+fn identity(backing: &Arc<Backing>) -> usize {
+    Arc::as_ptr(backing).addr()
 }
 
 /// A range of pages with one target.
@@ -73,6 +87,8 @@ pub struct VaRange {
 #[derive(Debug, Clone, Default)]
 pub struct VaTable {
     ranges: BTreeMap<u64, VaRange>,
+    /// First pages of the ranges that lead to a backing store, by what identifies it.
+    by_backing: BTreeSet<(usize, u64)>,
 }
 
 /// Where a range may be placed.
@@ -126,9 +142,28 @@ impl VaTable {
 
     /// Whether any range leads to this backing store.
     pub fn uses(&self, wanted: &Arc<Backing>) -> bool {
-        self.ranges.values().any(|range| {
-            matches!(&range.target, Target::Memory { backing, .. } if Arc::ptr_eq(backing, wanted))
-        })
+        self.leading_to(wanted).next().is_some()
+    }
+
+    /// First pages of the ranges that lead to this backing store.
+    fn leading_to(&self, wanted: &Arc<Backing>) -> impl Iterator<Item = u64> + '_ {
+        let wanted = identity(wanted);
+        let found = self.by_backing.range((wanted, 0)..=(wanted, u64::MAX));
+        found.map(|(_, first)| *first)
+    }
+
+    fn insert(&mut self, first: u64, range: VaRange) {
+        if let Some(backing) = range.target.backing() {
+            self.by_backing.insert((backing, first));
+        }
+        self.ranges.insert(first, range);
+    }
+
+    fn remove(&mut self, first: u64) {
+        let gone = self.ranges.remove(&first);
+        if let Some(backing) = gone.and_then(|range| range.target.backing()) {
+            self.by_backing.remove(&(backing, first));
+        }
     }
 
     /// Whether anything lies in the pages from `first` up to `end`.
@@ -152,16 +187,17 @@ impl VaTable {
         if let Some(range) = self.ranges.get_mut(&first) {
             range.pages = before;
         }
-        self.ranges.insert(page, after);
+        self.insert(page, after);
     }
 
     /// Cuts the pages from `first` up to `end` out of all ranges.
     fn carve(&mut self, first: u64, end: u64) {
         self.split(first);
         self.split(end);
-        let mut tail = self.ranges.split_off(&first);
-        let mut rest = tail.split_off(&end);
-        self.ranges.append(&mut rest);
+        let inside: Vec<u64> = self.ranges.range(first..end).map(|(at, _)| *at).collect();
+        for at in inside {
+            self.remove(at);
+        }
     }
 
     /// How many of the pages from `first` up to `end` are in ranges.
@@ -175,26 +211,23 @@ impl VaTable {
             })
             .fold(0, u64::saturating_add)
     }
-
-    /// The first aligned gap of `pages` pages between `low` and `high`.
-    fn gap(&self, pages: u64, low: u64, high: u64) -> Option<u64> {
-        let align = |page: u64| page.checked_next_multiple_of(CHOSEN_ALIGN);
-        let start = self.find(low).map_or(low, |(first, _)| first);
-        let mut at = align(low)?;
-        for (first, range) in self.ranges.range(start..high) {
-            if at.checked_add(pages)? <= *first {
-                break;
-            }
-            at = at.max(align(first.checked_add(range.pages)?)?);
-        }
-        (at.checked_add(pages)? <= high).then_some(at)
-    }
 }
 
 /// A process's space on one GPU.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct VaSpace {
     table: Arc<VaTable>,
+    /// What no range covers.
+    gaps: Gaps,
+}
+
+impl Default for VaSpace {
+    fn default() -> Self {
+        Self {
+            table: Arc::default(),
+            gaps: Gaps::new(FIRST_PAGE, END_PAGE, CHOSEN_ALIGN),
+        }
+    }
 }
 
 impl VaSpace {
@@ -225,7 +258,8 @@ impl VaSpace {
         if pages == 0 || low >= high {
             return Err(VaError::Range);
         }
-        self.table.gap(pages, low, high).ok_or(VaError::Full)
+        let place = self.gaps.fit(pages, CHOSEN_ALIGN, low, high);
+        place.ok_or(VaError::Full)
     }
 
     /// Reserves pages that are not in use yet, and returns their address.
@@ -244,7 +278,8 @@ impl VaSpace {
             return Err(VaError::Taken);
         }
         let range = VaRange { pages, target };
-        Arc::make_mut(&mut self.table).ranges.insert(first, range);
+        Arc::make_mut(&mut self.table).insert(first, range);
+        self.gaps.take(first, end);
         Ok(address_of(first))
     }
 
@@ -263,7 +298,8 @@ impl VaSpace {
         let end = check(first, pages)?;
         let table = Arc::make_mut(&mut self.table);
         table.carve(first, end);
-        table.ranges.insert(first, VaRange { pages, target });
+        table.insert(first, VaRange { pages, target });
+        self.gaps.take(first, end);
         Ok(base)
     }
 
@@ -280,6 +316,7 @@ impl VaSpace {
             return Err(VaError::Taken);
         }
         Arc::make_mut(&mut self.table).carve(first, end);
+        self.gaps.give(first, end);
         Ok(())
     }
 
@@ -288,11 +325,11 @@ impl VaSpace {
         if !self.table.uses(gone) {
             return;
         }
-        for range in Arc::make_mut(&mut self.table).ranges.values_mut() {
-            let leads = matches!(
-                &range.target, Target::Memory { backing, .. } if Arc::ptr_eq(backing, gone)
-            );
-            if leads {
+        let table = Arc::make_mut(&mut self.table);
+        let ranges: Vec<u64> = table.leading_to(gone).collect();
+        for first in ranges {
+            table.by_backing.remove(&(identity(gone), first));
+            if let Some(range) = table.ranges.get_mut(&first) {
                 range.target = Target::NoAccess;
             }
         }
@@ -389,6 +426,40 @@ mod tests {
         assert_eq!(targets(&space), [(256, 2, "memory"), (262, 2, "memory")]);
         space.forget(&backing);
         assert_eq!(targets(&space), [(256, 2, "none"), (262, 2, "none")]);
+        assert!(!space.table.uses(&backing));
+    }
+
+    /// What leads to a backing store is known without looking for it, through cuts and
+    /// replacements, and what was freed is found as a gap again.
+    #[test]
+    fn uses_and_gaps_follow_the_ranges() {
+        let mut space = VaSpace::default();
+        let (backing, target) = memory(48);
+        space.map(Place::At(MIB), 48, target.clone()).unwrap();
+        space.map(Place::At(2 * MIB), 48, target).unwrap();
+        for (at, pieces) in [(MIB, 3), (2 * MIB, 2)] {
+            assert!(space.table.uses(&backing));
+            space
+                .map(Place::At(at + 16 * PAGE), 16, Target::Zero)
+                .unwrap();
+            assert_eq!(space.table.leading_to(&backing).count(), pieces);
+            space.free(at, 16 * PAGE).unwrap();
+            space.map(Place::At(at), 48, Target::NoAccess).unwrap();
+            if at == MIB {
+                assert_eq!(space.table.leading_to(&backing).count(), 1);
+            }
+            let (middle, end) = (at + 16 * PAGE, at + 48 * PAGE);
+            space.free(middle, 16 * PAGE).unwrap();
+            let found = space.reserve(Place::Between(at, end), 16, Target::Zero);
+            assert_eq!(found, Ok(middle));
+            let found = space.reserve(Place::Between(at, end), 16, Target::Zero);
+            assert_eq!(found, Err(VaError::Full));
+            space
+                .map(Place::At(at + 8 * PAGE), 8, Target::Zero)
+                .unwrap();
+        }
+        assert!(!space.table.uses(&backing));
+        assert!(space.table.by_backing.is_empty());
     }
 
     /// A snapshot does not change with the space.
