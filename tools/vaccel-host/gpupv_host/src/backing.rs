@@ -5,14 +5,13 @@
 //! through it. A lock is held for the length of one copy, so once [`Backing::revoke`] returns, no
 //! job touches those pages again: that is what lets a guest free them.
 
+use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use engine::{Access, FaultKind};
 
 /// Largest page frame number: guest-physical addresses have 52 bits.
 pub const MAX_FRAME: u64 = (1 << 40) - 1;
-/// Marks a page whose frame has not been named.
-const NO_FRAME: u64 = u64::MAX;
 
 /// Why pages were not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,14 +22,49 @@ pub enum FillError {
     Frame(u64),
 }
 
+/// Pages with consecutive frames.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    /// Frame of the first page.
+    frame: u64,
+    pages: u64,
+}
+
 #[derive(Debug)]
 struct State {
-    /// One frame per page; empty until the first are named, and again after revocation.
-    frames: Vec<u64>,
+    /// By first page; those that continue each other are one. Empty again after revocation.
+    runs: BTreeMap<u64, Run>,
     /// How many pages have frames.
     named: u64,
     resident: bool,
     revoked: bool,
+}
+
+impl State {
+    /// The run that has `page`, and how far into it that is.
+    fn run(&self, page: u64) -> Option<(Run, u64)> {
+        let (first, run) = self.runs.range(..=page).next_back()?;
+        let into = page.checked_sub(*first)?;
+        (into < run.pages).then_some((*run, into))
+    }
+
+    /// Whether any of these pages has a frame.
+    fn any(&self, first: u64, end: u64) -> bool {
+        self.run(first).is_some() || self.runs.range(first..end).next().is_some()
+    }
+
+    /// Names the frame of a page that has none.
+    fn name(&mut self, page: u64, frame: u64) {
+        if let Some((first, run)) = self.runs.range_mut(..page).next_back() {
+            let continues = first.saturating_add(run.pages) == page
+                && run.frame.saturating_add(run.pages) == frame;
+            if continues {
+                run.pages = run.pages.saturating_add(1);
+                return;
+            }
+        }
+        self.runs.insert(page, Run { frame, pages: 1 });
+    }
 }
 
 /// The pages of one allocation.
@@ -48,7 +82,7 @@ impl Backing {
             pages,
             writable,
             state: RwLock::new(State {
-                frames: Vec::new(),
+                runs: BTreeMap::new(),
                 named: 0,
                 resident: false,
                 revoked: false,
@@ -102,21 +136,12 @@ impl Backing {
         if let Some(frame) = frames.clone().find(|frame| *frame > MAX_FRAME) {
             return Err(FillError::Frame(frame));
         }
-        let place = |value| usize::try_from(value).map_err(|_| FillError::Place);
-        let (first, end, pages) = (place(first)?, place(end)?, place(self.pages)?);
         let mut state = self.state_mut();
-        if state.revoked {
+        if state.revoked || state.any(first, end) {
             return Err(FillError::Place);
         }
-        if state.frames.is_empty() {
-            state.frames = vec![NO_FRAME; pages];
-        }
-        let room = state.frames.get_mut(first..end).ok_or(FillError::Place)?;
-        if room.iter().any(|frame| *frame != NO_FRAME) {
-            return Err(FillError::Place);
-        }
-        for (to, from) in room.iter_mut().zip(frames) {
-            *to = from;
+        for (page, frame) in (first..end).zip(frames) {
+            state.name(page, frame);
         }
         state.named = state.named.saturating_add(count);
         Ok(())
@@ -130,7 +155,7 @@ impl Backing {
     /// Forgets the pages, for good. No access is under way when this returns.
     pub fn revoke(&self) {
         let mut state = self.state_mut();
-        state.frames = Vec::new();
+        state.runs = BTreeMap::new();
         state.named = 0;
         state.resident = false;
         state.revoked = true;
@@ -156,19 +181,9 @@ impl Backing {
         if access == Access::Write && !self.writable {
             return Err(FaultKind::ReadOnly);
         }
-        let page = usize::try_from(page).map_err(|_| FaultKind::NoMemory)?;
-        let frames = state.frames.get(page..).unwrap_or_default();
-        let first = *frames.first().ok_or(FaultKind::NoMemory)?;
-        if first == NO_FRAME {
-            return Err(FaultKind::NoMemory);
-        }
-        let run = (first..)
-            .zip(frames)
-            .take_while(|(expected, frame)| expected == *frame)
-            .zip(1..=most.max(1))
-            .last()
-            .map_or(1, |(_, length)| length);
-        Ok(copy(first, run))
+        let (run, into) = state.run(page).ok_or(FaultKind::NoMemory)?;
+        let left = run.pages.saturating_sub(into);
+        Ok(copy(run.frame.saturating_add(into), left.min(most.max(1))))
     }
 }
 
@@ -199,6 +214,21 @@ mod tests {
         );
         assert_eq!(backing.fill(0, [5, 7].into_iter()), Ok(()));
         assert!(backing.complete());
+    }
+
+    /// Pages that continue each other are one run, over messages too: a large object whose pages
+    /// are in order costs no more than a small one.
+    #[test]
+    fn runs() {
+        let backing = Backing::new(262_144, true);
+        backing.set_resident(true);
+        for first in (0..262_144).step_by(16_384) {
+            let frames: Vec<u64> = (first + 100..first + 16_484).collect();
+            backing.fill(first, frames.into_iter()).unwrap();
+        }
+        assert!(backing.complete());
+        assert_eq!(backing.state().runs.len(), 1);
+        assert_eq!(run(&backing, 200_000, u64::MAX), Ok((200_100, 62_144)));
     }
 
     /// Access needs residency and a frame; runs of consecutive frames come together, up to `most`.
