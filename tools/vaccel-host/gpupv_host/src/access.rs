@@ -75,7 +75,7 @@ impl Host {
             Some(resource) if list.is_empty() => {
                 let members = &process.resource(call.vgpu, resource)?.allocations;
                 let mut answer = ResidencyStatus::RESIDENT_IN_SHARED_MEMORY;
-                for member in members {
+                for member in members.values() {
                     if of_device(*member)?.resident == 0 {
                         answer = ResidencyStatus::NOT_RESIDENT;
                     }

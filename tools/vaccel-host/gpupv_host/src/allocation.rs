@@ -94,17 +94,19 @@ impl Host {
             }
             (None, false) => Handle::NONE,
         };
+        let place = process.resource(call.vgpu, resource).map_or(0, |r| r.next);
         let writable = !flags.contains(CreateAllocationFlags::READ_ONLY);
         let allocation = Kind::Allocation(Allocation {
             backing: Arc::new(Backing::new(pages, writable)),
             resident: 0,
             resource,
+            place,
             gpadl: None,
         });
         let allocation = process.add(call.vgpu, body.device, allocation)?;
         if let Some(resource) = resource.some() {
             let resource = process.resource_mut(call.vgpu, resource)?;
-            resource.allocations.push(allocation);
+            resource.push(allocation);
         }
         self.pinned_pages = pinned;
         let entry = CreatedAllocation {
@@ -153,7 +155,7 @@ impl Host {
                 return Err(NtStatus::INVALID_HANDLE);
             }
             if doomed.is_empty() {
-                doomed = resource.allocations.clone();
+                doomed = resource.allocations.values().copied().collect();
                 doomed.push(handle);
             }
         }
@@ -244,6 +246,8 @@ impl Host {
             .map_err(|_| NtStatus::INVALID_PARAMETER)?;
         let allocation = process.allocation_mut(call.vgpu, body.allocation)?;
         allocation.gpadl = Some(body.gpadl);
+        let key = (body.gpadl, call.process.raw(), body.allocation.raw());
+        self.by_gpadl.insert(key);
         call.done(request)
     }
 

@@ -4,7 +4,7 @@
 //! Channels may open and close at any time and in any order. A closed vGPU channel closes its
 //! adapter; a closed global channel ends everything, because the I/O space went with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use gpupv::{Handle, NtStatus, PAGE_SIZE};
@@ -16,6 +16,7 @@ use crate::env::{Channel, Env, MessageIn, VgpuId};
 use crate::fence::{FencePages, FenceValue};
 use crate::handle_table::HandleTable;
 use crate::job::{Cancel, JobId, JobOutcome};
+use crate::object::Kind;
 use crate::pci::{Negotiation, PciWindow};
 use crate::process::Process;
 use crate::va::VaTable;
@@ -85,6 +86,8 @@ pub struct Host {
     pub(crate) held: Vec<Held>,
     /// Contexts that have work queued, by the bits of process and context handle.
     pub(crate) active: BTreeMap<(u32, u32), (VgpuId, Owner)>,
+    /// Allocations whose pages came from a GPADL: that, and the bits of process and allocation.
+    pub(crate) by_gpadl: BTreeSet<(u32, u32, u32)>,
     /// Fences to signal once the command being handled has been completed.
     pub(crate) after: Vec<FenceValue>,
     pub(crate) pinned_pages: u64,
@@ -103,6 +106,7 @@ impl Host {
             cpu_waits: Vec::new(),
             held: Vec::new(),
             active: BTreeMap::new(),
+            by_gpadl: BTreeSet::new(),
             after: Vec::new(),
             pinned_pages: 0,
             next_job: 0,
@@ -202,11 +206,14 @@ impl Host {
     /// The guest took back a GPADL, or it was revoked. Its memory is not touched any more when this
     /// returns; what was backed by it faults.
     pub fn gpadl_revoked(&mut self, gpadl: u32) {
-        for (_, process) in self.processes.iter() {
-            for allocation in process.allocations() {
-                if allocation.gpadl == Some(gpadl) {
-                    allocation.backing.revoke();
-                }
+        let users = self
+            .by_gpadl
+            .range((gpadl, 0, 0)..=(gpadl, u32::MAX, u32::MAX));
+        for (_, process, handle) in users {
+            let process = self.processes.get(Handle::from_raw(*process));
+            let object = process.and_then(|p| p.objects.get(Handle::from_raw(*handle)));
+            if let Some(Kind::Allocation(allocation)) = object.map(|object| &object.kind) {
+                allocation.backing.revoke();
             }
         }
     }

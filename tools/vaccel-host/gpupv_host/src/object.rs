@@ -4,7 +4,7 @@
 //! Everything but a device belongs to one, and goes when it goes. A fence that belongs to a paging
 //! queue goes with the queue.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use engine::Commands;
@@ -105,6 +105,8 @@ pub struct Allocation {
     pub resident: u32,
     /// The resource it is in, or none.
     pub resource: Handle,
+    /// Its place in that resource.
+    pub place: u64,
     /// The GPADL its pages came from.
     pub gpadl: Option<u32>,
 }
@@ -119,8 +121,18 @@ impl Allocation {
 /// A resource: allocations that go together.
 #[derive(Debug, Default)]
 pub struct Resource {
-    /// Its allocations.
-    pub allocations: Vec<Handle>,
+    /// Its allocations, in the order of their creation.
+    pub allocations: BTreeMap<u64, Handle>,
+    /// The place of the next one.
+    pub next: u64,
+}
+
+impl Resource {
+    /// Adds an allocation that was made with place `next`.
+    pub fn push(&mut self, allocation: Handle) {
+        self.allocations.insert(self.next, allocation);
+        self.next = self.next.saturating_add(1);
+    }
 }
 
 /// A monitored fence as a process holds it.

@@ -12,20 +12,7 @@ use crate::backing::Backing;
 use crate::env::VgpuId;
 use crate::host::Host;
 use crate::job::JobId;
-use crate::object::{Allocation, Kind, Object};
-use crate::process::Process;
-
-impl Process {
-    /// Every allocation.
-    pub(crate) fn allocations(&self) -> impl Iterator<Item = &Allocation> {
-        self.objects
-            .iter()
-            .filter_map(|(_, object)| match &object.kind {
-                Kind::Allocation(allocation) => Some(allocation),
-                _ => None,
-            })
-    }
-}
+use crate::object::{Kind, Object};
 
 impl Host {
     /// The jobs that run for a device.
@@ -104,10 +91,13 @@ impl Host {
             owner.set_used(vgpu, used);
         }
         if let Ok(resource) = owner.resource_mut(vgpu, allocation.resource) {
-            resource.allocations.retain(|member| *member != handle);
+            resource.allocations.remove(&allocation.place);
         }
         if let Some(space) = owner.spaces.get_mut(&vgpu) {
             space.forget(&allocation.backing);
+        }
+        if let Some(gpadl) = allocation.gpadl {
+            self.by_gpadl.remove(&(gpadl, process.raw(), handle.raw()));
         }
         let running = self.vgpus.get(vgpu.index())?.running.as_ref();
         let job = running.filter(|run| run.table.uses(&allocation.backing));
