@@ -49,6 +49,10 @@ pub struct RunArgs {
     /// Size in MiB of the I/O space offered to the guest.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
     pub mmio_megabytes: u16,
+    /// Memory of each virtual GPU for allocations that are not guest memory: a number with K, M or
+    /// G.
+    #[arg(long, default_value = "8G", value_parser = parse_size)]
+    pub commit_limit: u64,
     /// How the guest's processors are run.
     #[arg(long, value_enum, default_value_t = AccelArg::Auto)]
     pub accel: AccelArg,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{bail, Context, Result};
 use gpupv_host::{Host, HostConfig, VgpuConfig};
 use vmbus_server::{Server, ServerConfig};
-use vmm::{Attachments, End, PciFunction, StopHandle, Vm, VmConfig};
+use vmm::{Attachments, End, PciFunction, SparseMemory, StopHandle, Vm, VmConfig};
 
 use crate::cli::RunArgs;
 use crate::console::Console;
@@ -28,6 +28,9 @@ const SMP: u8 = 2;
 const COMMAND_LINE: &str = "console=ttyS0 panic=-1 reboot=k";
 /// Room in the VMBus MMIO window beyond what is offered, for alignment and other devices.
 const MMIO_SPARE: u64 = 1 << 30;
+
+/// Address space for the allocations of one virtual GPU, far more than it may use at a time.
+const GPU_ADDRESS_SPACE: u64 = 64 << 30;
 
 /// Runs the guest, appends its results to `results` and returns its exit status.
 ///
@@ -65,6 +68,9 @@ pub fn run(args: &RunArgs, results: Sink) -> Result<u8> {
     let world = World {
         synic: vm.synic(),
         mapper: vm.region_mapper(),
+        gpu_memory: (0..host.vgpus().count())
+            .map(|_| SparseMemory::new(GPU_ADDRESS_SPACE).map(Arc::new))
+            .collect::<Result<_, _>>()?,
         engines: Engines::start(host.vgpus().count(), &memory, &inbox)?,
         offered: BTreeMap::new(),
         open: BTreeMap::new(),
@@ -113,7 +119,10 @@ fn gpus(args: &RunArgs) -> Result<(Host, Vec<Arc<dyn PciFunction>>)> {
     });
     let mut functions: Vec<Arc<dyn PciFunction>> = Vec::new();
     for number in 0..args.vgpu {
-        let vgpu = host.add_vgpu(VgpuConfig::numbered(u32::from(number)))?;
+        let vgpu = host.add_vgpu(VgpuConfig {
+            commit_limit: args.commit_limit,
+            ..VgpuConfig::numbered(u32::from(number))
+        })?;
         let window = host.pci_window(vgpu).context("no configuration window")?;
         functions.push(Arc::new(GpuFunction::new(window)));
     }

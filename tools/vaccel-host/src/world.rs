@@ -9,14 +9,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use gpupv_host::{Channel, Env, Host, IoSpace, IoSpaceError, Job, VgpuId};
+use gpupv_host::{
+    Channel, Env, Host, HostMemory, HostMemoryError, IoSpace, IoSpaceError, Job, VgpuId,
+};
 use guest_memory::GuestRange;
 use vmbus_ring::{ChannelRings, RingError, Signal};
 use vmbus_server::{
     ChannelId, CloseReason, Delivery, Effects, OpenRefused, Opened, Server, SynicMessage, Teardown,
 };
+use vmm::sparse::SparseError;
 use vmm::synic::Posted;
-use vmm::{IoRegion, RegionMapper, Synic};
+use vmm::{IoRegion, RegionMapper, SparseMemory, Synic};
 
 use crate::engines::Engines;
 
@@ -34,6 +37,8 @@ pub struct World {
     pub synic: Arc<Synic>,
     /// Host memory for the guest.
     pub mapper: RegionMapper,
+    /// Memory of the virtual GPUs, in their order.
+    pub gpu_memory: Vec<Arc<SparseMemory>>,
     /// Who runs jobs.
     pub engines: Engines,
     /// What each offered channel is for.
@@ -135,8 +140,48 @@ impl Env for HostWorld<'_> {
         }
     }
 
+    fn host_memory(&mut self, vgpu: VgpuId) -> Option<Arc<dyn HostMemory>> {
+        let memory = self.world.gpu_memory.get(vgpu.index())?;
+        Some(Arc::new(GpuMemory(Arc::clone(memory))))
+    }
+
     fn now_ns(&self) -> u64 {
         u64::try_from(self.world.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Host memory in which a virtual GPU's allocations lie.
+struct GpuMemory(Arc<SparseMemory>);
+
+impl GpuMemory {
+    fn checked(
+        (offset, len): (u64, u64),
+        result: Result<(), SparseError>,
+    ) -> Result<(), HostMemoryError> {
+        result.map_err(|error| {
+            tracing::warn!(%error, "a GPU's memory");
+            HostMemoryError { offset, len }
+        })
+    }
+}
+
+impl HostMemory for GpuMemory {
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, buf: &mut [u8]) -> Result<(), HostMemoryError> {
+        let place = (offset, buf.len() as u64);
+        Self::checked(place, self.0.read(offset, buf))
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), HostMemoryError> {
+        let place = (offset, data.len() as u64);
+        Self::checked(place, self.0.write(offset, data))
+    }
+
+    fn discard(&self, offset: u64, len: u64) -> Result<(), HostMemoryError> {
+        Self::checked((offset, len), self.0.discard(offset, len))
     }
 }
 

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Commands that are trivial because allocations are guest memory and the engine is coherent:
+//! Commands that are trivial because the engine is coherent with all memory:
 //! unlocking, cache maintenance, flushing the memory manager, asking where an allocation is.
 
 use gpupv::{
     FlushHeapTransitions, InvalidateCache, List, NtStatus, QueryAllocationResidency,
     QueryAllocationResidencyReply, Request, ResidencyStatus, Unlock2, MAX_RESIDENCY_ALLOCATIONS,
 };
+use vaccel_isa::Segment;
 
 use crate::call::{Call, Verdict};
 use crate::env::Env;
@@ -14,10 +15,10 @@ use crate::object::Allocation;
 
 /// Where an allocation is.
 fn residency(allocation: &Allocation) -> ResidencyStatus {
-    if allocation.resident == 0 {
-        ResidencyStatus::NOT_RESIDENT
-    } else {
-        ResidencyStatus::RESIDENT_IN_SHARED_MEMORY
+    match (allocation.resident, allocation.segment) {
+        (0, _) => ResidencyStatus::NOT_RESIDENT,
+        (_, Segment::Local) => ResidencyStatus::RESIDENT_IN_GPU_MEMORY,
+        (_, Segment::NonLocal) => ResidencyStatus::RESIDENT_IN_SHARED_MEMORY,
     }
 }
 
@@ -60,7 +61,7 @@ impl Host {
         call.done(request)
     }
 
-    /// A resource is resident if all its allocations are.
+    /// A resource is where the least near of its allocations is.
     pub(crate) fn query_residency(
         &mut self,
         call: &Call,
@@ -74,10 +75,11 @@ impl Host {
         let answers = match body.resource.some() {
             Some(resource) if list.is_empty() => {
                 let members = &process.resource(call.vgpu, resource)?.allocations;
-                let mut answer = ResidencyStatus::RESIDENT_IN_SHARED_MEMORY;
+                let mut answer = ResidencyStatus::RESIDENT_IN_GPU_MEMORY;
                 for member in members.values() {
-                    if of_device(*member)?.resident == 0 {
-                        answer = ResidencyStatus::NOT_RESIDENT;
+                    let status = residency(of_device(*member)?);
+                    if status.raw() > answer.raw() {
+                        answer = status;
                     }
                 }
                 vec![answer]

@@ -1,62 +1,76 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Allocations in guest memory, and resources (protocol 4.7).
+//! Creating and destroying allocations and resources (protocol 4.7).
 //!
-//! The engine works in guest memory, so the only allocations are standard ones on an existing
-//! heap: the guest says how large it is, then which pages it has, as a GPADL or as page lists.
-//! Pages count against the limit of the VM from creation to the acknowledged destruction, which
-//! waits for a running job that could still touch them.
+//! An allocation is guest memory (a standard one on an existing heap: the guest says how large it
+//! is, then which pages it has), or content in host memory, which its private data describes. Guest
+//! pages count against the limit of the VM, content against that of its GPU, from creation to the
+//! acknowledged destruction, which waits for a running job that could still touch them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use gpupv::{
-    AllocationFlags, CreateAllocation, CreateAllocationFlags, CreateAllocationReply,
-    CreatedAllocation, CreatedAllocations, DestroyAllocation, DestroyAllocationFlags,
-    DriverStandardAllocationType, GetStandardAllocationDriverData, Handle, List, NtStatus, Request,
-    SetExistingSysmemPages, SetExistingSysmemStore, StandardAllocation, StandardAllocationData,
-    StandardAllocationDriverData, StandardAllocationType,
+    AllocationFlags, AllocationInfoFlags, CreateAllocation, CreateAllocationFlags,
+    CreateAllocationReply, CreatedAllocation, CreatedAllocations, DestroyAllocation,
+    DestroyAllocationFlags, Handle, List, NtStatus, Request, StandardAllocation,
+    StandardAllocationType, MAX_CREATE_ALLOCATIONS, PAGE_SIZE,
 };
+use vaccel_isa::{AllocationData, Segment};
 
 use crate::backing::Backing;
 use crate::call::{Call, Hold, Verdict};
 use crate::config::MAX_PINNED_PAGES;
 use crate::env::Env;
+use crate::gpu_memory::Content;
 use crate::host::{whole_pages, Host};
 use crate::object::{Allocation, Kind, Resource};
-use crate::va::PAGE;
 
-/// Bytes of the private data of a standard allocation.
-const DATA_BYTES: usize = 16;
-/// Bytes of the private data of its resource.
-const RESOURCE_BYTES: usize = 8;
-/// What that data starts with.
-const DATA_MAGIC: [u8; 8] = *b"vaccelSA";
-
-/// Flags an allocation may be created with.
-const SUPPORTED: CreateAllocationFlags = CreateAllocationFlags::CREATE_RESOURCE
+/// Flags an allocation in guest memory needs.
+const ON_HEAP: CreateAllocationFlags =
+    CreateAllocationFlags::EXISTING_SYSMEM.union(CreateAllocationFlags::STANDARD_ALLOCATION);
+/// Flags any allocation may be created with.
+const COMMON: CreateAllocationFlags = CreateAllocationFlags::CREATE_RESOURCE
     .union(CreateAllocationFlags::NON_SECURE)
-    .union(CreateAllocationFlags::EXISTING_SYSMEM)
     .union(CreateAllocationFlags::READ_ONLY)
     .union(CreateAllocationFlags::CREATE_WRITE_COMBINED)
-    .union(CreateAllocationFlags::CREATE_CACHED)
-    .union(CreateAllocationFlags::STANDARD_ALLOCATION);
-/// Flags it must be created with.
-const NEEDED: CreateAllocationFlags =
-    CreateAllocationFlags::EXISTING_SYSMEM.union(CreateAllocationFlags::STANDARD_ALLOCATION);
+    .union(CreateAllocationFlags::CREATE_CACHED);
+/// Flags an allocation in host memory may be created with. It starts as zeros in any case.
+const IN_HOST_MEMORY: CreateAllocationFlags = COMMON.union(CreateAllocationFlags::ZEROED);
+
+/// What an allocation is made from.
+struct New {
+    backing: Backing,
+    segment: Segment,
+}
+
+/// The handles of what was made.
+struct Made {
+    resource: Handle,
+    allocations: Vec<Handle>,
+}
 
 impl Host {
     pub(crate) fn create_allocation(
         &mut self,
         call: &Call,
         request: &Request<'_, CreateAllocation>,
-        _env: &mut dyn Env,
+        env: &mut dyn Env,
     ) -> Verdict {
-        let (body, tail) = (*request.body(), request.tail());
-        let flags = body.flags;
+        let flags = request.body().flags;
         if flags.unknown() != 0 {
             return Err(NtStatus::INVALID_PARAMETER);
         }
-        if flags.bits() & !SUPPORTED.bits() != 0 || !flags.contains(NEEDED) {
+        if flags.bits() & ON_HEAP.bits() == 0 {
+            self.create_in_host_memory(call, request, env)
+        } else {
+            self.create_on_heap(call, request)
+        }
+    }
+
+    fn create_on_heap(&mut self, call: &Call, request: &Request<'_, CreateAllocation>) -> Verdict {
+        let (body, tail) = (request.body(), request.tail());
+        let supported = COMMON.union(ON_HEAP);
+        if body.flags.bits() & !supported.bits() != 0 || !body.flags.contains(ON_HEAP) {
             return Err(NtStatus::NOT_SUPPORTED);
         }
         if tail.infos.len() != 1 || !tail.allocation_data.is_empty() {
@@ -71,60 +85,153 @@ impl Host {
         let pinned = self.pinned_pages.checked_add(pages);
         let pinned = pinned.filter(|pinned| *pinned <= MAX_PINNED_PAGES);
         let pinned = pinned.ok_or(NtStatus::NO_MEMORY)?;
-        let process = self.process_mut(call.process)?;
+        self.check_place(call, body, 1)?;
+        let new = New {
+            backing: Backing::new(
+                pages,
+                !body.flags.contains(CreateAllocationFlags::READ_ONLY),
+            ),
+            segment: Segment::NonLocal,
+        };
+        let made = self.add_allocations(call, body, vec![new])?;
+        self.pinned_pages = pinned;
+        let flags = AllocationFlags::EXISTING_SYSMEM | AllocationFlags::CACHED;
+        answer(call, request, &made, &[heap.size], flags)
+    }
+
+    /// Content lies in host memory. All or nothing.
+    fn create_in_host_memory(
+        &mut self,
+        call: &Call,
+        request: &Request<'_, CreateAllocation>,
+        env: &mut dyn Env,
+    ) -> Verdict {
+        let (body, tail) = (request.body(), request.tail());
+        let has = |flag: CreateAllocationFlags| body.flags.contains(flag);
+        if body.flags.bits() & !IN_HOST_MEMORY.bits() != 0 {
+            return Err(NtStatus::NOT_SUPPORTED);
+        }
+        let write_combined = has(CreateAllocationFlags::CREATE_WRITE_COMBINED);
+        let most = usize::try_from(MAX_CREATE_ALLOCATIONS).unwrap_or(usize::MAX);
+        let both = write_combined && has(CreateAllocationFlags::CREATE_CACHED);
+        if both || tail.infos.is_empty() || tail.infos.len() > most {
+            return Err(NtStatus::INVALID_PARAMETER);
+        }
+        let mut asked = Vec::new();
+        for (info, data) in tail.allocations() {
+            let data = AllocationData::from_bytes(data);
+            let data = data.filter(|_| info.flags == AllocationInfoFlags::EMPTY);
+            let data = data.ok_or(NtStatus::INVALID_PARAMETER)?;
+            let bytes = data.size.checked_next_multiple_of(PAGE_SIZE);
+            let pages = bytes.and_then(whole_pages).ok_or(NtStatus::NO_MEMORY)?;
+            asked.push((pages, data.segment));
+        }
+        self.check_place(call, body, asked.len())?;
+        let sizes: Vec<u64> = asked.iter().map(|(pages, _)| *pages).collect();
+        let contents = self.create_contents(call, &sizes, env)?;
+        let sizes: Vec<u64> = contents.iter().map(|content| content.bytes()).collect();
+        let writable = !has(CreateAllocationFlags::READ_ONLY);
+        let new = contents.into_iter().zip(asked);
+        let new = new.map(|(content, (_, segment))| New {
+            backing: Backing::host(content, writable),
+            segment,
+        });
+        let made = self.add_allocations(call, body, new.collect())?;
+        let flags = if write_combined {
+            AllocationFlags::EMPTY
+        } else {
+            AllocationFlags::CACHED
+        };
+        answer(call, request, &made, &sizes, flags)
+    }
+
+    /// Makes contents of so many pages each, all or none.
+    fn create_contents(
+        &mut self,
+        call: &Call,
+        sizes: &[u64],
+        env: &mut dyn Env,
+    ) -> Result<Vec<Arc<Content>>, NtStatus> {
+        let vgpu = self.vgpus.get_mut(call.vgpu.index());
+        let memory = &mut vgpu.ok_or(NtStatus::DEVICE_REMOVED)?.memory;
+        if memory.is_detached() {
+            memory.attach(env.host_memory(call.vgpu).ok_or(NtStatus::NO_MEMORY)?);
+        }
+        let mut contents = Vec::new();
+        for pages in sizes {
+            match memory.create(*pages) {
+                Some(content) => contents.push(content),
+                None => {
+                    contents.iter().for_each(|content| memory.destroy(content));
+                    return Err(NtStatus::NO_MEMORY);
+                }
+            }
+        }
+        Ok(contents.into_iter().map(Arc::new).collect())
+    }
+
+    /// Checks that so many allocations can be made where a command wants them.
+    fn check_place(
+        &self,
+        call: &Call,
+        body: &CreateAllocation,
+        count: usize,
+    ) -> Result<(), NtStatus> {
+        let process = self.process(call.process)?;
         process.working_device(call.vgpu, body.device)?;
-        if process.objects.room() < 2 {
+        let needed = count.saturating_add(1);
+        if process.objects.room() < needed || !self.has_room(needed, 0) {
             return Err(NtStatus::NO_MEMORY);
         }
-        let resource = match (
-            body.resource.some(),
-            flags.contains(CreateAllocationFlags::CREATE_RESOURCE),
-        ) {
-            (Some(_), true) => return Err(NtStatus::INVALID_PARAMETER),
-            (Some(resource), false) => {
-                process.resource(call.vgpu, resource)?;
-                if process.device_of(call.vgpu, resource)? != body.device {
-                    return Err(NtStatus::INVALID_HANDLE);
-                }
-                resource
-            }
-            (None, true) => {
-                let resource = Kind::Resource(Resource::default());
-                process.add(call.vgpu, body.device, resource)?
-            }
-            (None, false) => Handle::NONE,
+        let Some(resource) = body.resource.some() else {
+            return Ok(());
         };
-        let place = process.resource(call.vgpu, resource).map_or(0, |r| r.next);
-        let writable = !flags.contains(CreateAllocationFlags::READ_ONLY);
-        let allocation = Kind::Allocation(Allocation {
-            backing: Arc::new(Backing::new(pages, writable)),
-            resident: 0,
-            resource,
-            place,
-            gpadl: None,
-        });
-        let allocation = process.add(call.vgpu, body.device, allocation)?;
-        if let Some(resource) = resource.some() {
-            let resource = process.resource_mut(call.vgpu, resource)?;
-            resource.push(allocation);
+        if body.flags.contains(CreateAllocationFlags::CREATE_RESOURCE) {
+            return Err(NtStatus::INVALID_PARAMETER);
         }
-        self.pinned_pages = pinned;
-        let entry = CreatedAllocation {
-            allocation,
-            flags: AllocationFlags::EXISTING_SYSMEM | AllocationFlags::CACHED,
-            size: heap.size,
-            ..CreatedAllocation::default()
+        process.resource(call.vgpu, resource)?;
+        if process.device_of(call.vgpu, resource)? != body.device {
+            return Err(NtStatus::INVALID_HANDLE);
+        }
+        Ok(())
+    }
+
+    /// Adds allocations to a process, in a resource if there is to be one. Cannot fail after
+    /// [`Host::check_place`].
+    fn add_allocations(
+        &mut self,
+        call: &Call,
+        body: &CreateAllocation,
+        new: Vec<New>,
+    ) -> Result<Made, NtStatus> {
+        let process = self.process_mut(call.process)?;
+        let resource = if body.flags.contains(CreateAllocationFlags::CREATE_RESOURCE) {
+            let resource = Kind::Resource(Resource::default());
+            process.add(call.vgpu, body.device, resource)?
+        } else {
+            body.resource
         };
-        let reply = CreateAllocationReply {
-            flags,
+        let mut allocations = Vec::new();
+        for New { backing, segment } in new {
+            let place = process.resource(call.vgpu, resource).map_or(0, |r| r.next);
+            let allocation = Kind::Allocation(Allocation {
+                backing: Arc::new(backing),
+                segment,
+                resident: 0,
+                resource,
+                place,
+                gpadl: None,
+            });
+            let allocation = process.add(call.vgpu, body.device, allocation)?;
+            if let Ok(resource) = process.resource_mut(call.vgpu, resource) {
+                resource.push(allocation);
+            }
+            allocations.push(allocation);
+        }
+        Ok(Made {
             resource,
-            ..CreateAllocationReply::default()
-        };
-        let created = CreatedAllocations {
-            entries: List::new(std::slice::from_ref(&entry)),
-            data: &[],
-        };
-        call.answer(request, &reply, created)
+            allocations,
+        })
     }
 
     /// Listed allocations, or a whole resource. A list beside a resource are members of it.
@@ -170,7 +277,7 @@ impl Host {
                         hold.jobs.push(job);
                         hold.backings.push(backing);
                     }
-                    None => self.unpin(&backing),
+                    None => self.release(&backing),
                 }
             } else {
                 self.remove_object(call.process, handle);
@@ -178,99 +285,38 @@ impl Host {
         }
         Ok(call.done(request)?.held(hold))
     }
+}
 
-    /// The data carries nothing; a guest that insists on having some gets it.
-    pub(crate) fn standard_allocation_data(
-        &mut self,
-        call: &Call,
-        request: &Request<'_, GetStandardAllocationDriverData>,
-        _env: &mut dyn Env,
-    ) -> Verdict {
-        let body = request.body();
-        if body.alloc_type != DriverStandardAllocationType::GDI_SURFACE {
-            return Err(NtStatus::NOT_SUPPORTED);
-        }
-        let size = |bytes: usize| u32::try_from(bytes).unwrap_or(0);
-        let sizes = (size(DATA_BYTES), size(RESOURCE_BYTES));
-        let mut data = [0; DATA_BYTES];
-        for (to, from) in data.iter_mut().zip(DATA_MAGIC) {
-            *to = from;
-        }
-        let tail = match (body.priv_driver_data_size, body.priv_driver_resource_size) {
-            (0, 0) => StandardAllocationData::default(),
-            asked if asked == sizes => StandardAllocationData {
-                allocation: &data,
-                resource: &DATA_MAGIC,
-            },
-            _ => return Err(NtStatus::BUFFER_TOO_SMALL),
-        };
-        let reply = StandardAllocationDriverData {
-            status: NtStatus::SUCCESS,
-            priv_driver_data_size: sizes.0,
-            priv_driver_resource_size: sizes.1,
-            surface: body.surface,
-        };
-        call.answer(request, &reply, tail)
-    }
-
-    pub(crate) fn set_existing_sysmem_store(
-        &mut self,
-        call: &Call,
-        request: &Request<'_, SetExistingSysmemStore>,
-        env: &mut dyn Env,
-    ) -> Verdict {
-        let body = request.body();
-        let process = self.process_mut(call.process)?;
-        let allocation = process.allocation_of(call.vgpu, body.device, body.allocation)?;
-        let pages = allocation.backing.pages();
-        let ranges = env.gpadl(body.gpadl).ok_or(NtStatus::INVALID_HANDLE)?;
-        let mut frames = Vec::new();
-        for range in ranges {
-            let first = range
-                .gpa
-                .checked_div(PAGE)
-                .filter(|_| range.gpa % PAGE == 0);
-            let first = first.ok_or(NtStatus::INVALID_PARAMETER)?;
-            let count = whole_pages(range.len).ok_or(NtStatus::INVALID_PARAMETER)?;
-            let have = u64::try_from(frames.len()).unwrap_or(u64::MAX);
-            let take = count.min(pages.saturating_sub(have));
-            let end = first.checked_add(take).ok_or(NtStatus::INVALID_PARAMETER)?;
-            frames.extend(first..end);
-        }
-        if u64::try_from(frames.len()) != Ok(pages) {
-            return Err(NtStatus::INVALID_PARAMETER);
-        }
-        allocation
-            .backing
-            .fill(0, frames.into_iter())
-            .map_err(|_| NtStatus::INVALID_PARAMETER)?;
-        let allocation = process.allocation_mut(call.vgpu, body.allocation)?;
-        allocation.gpadl = Some(body.gpadl);
-        let key = (body.gpadl, call.process.raw(), body.allocation.raw());
-        self.by_gpadl.insert(key);
-        call.done(request)
-    }
-
-    pub(crate) fn set_existing_sysmem_pages(
-        &mut self,
-        call: &Call,
-        request: &Request<'_, SetExistingSysmemPages>,
-        _env: &mut dyn Env,
-    ) -> Verdict {
-        if !self.config.map_guest_memory {
-            return Err(NtStatus::NOT_SUPPORTED);
-        }
-        let (body, frames) = (request.body(), request.tail());
-        let process = self.process(call.process)?;
-        let allocation = process.allocation_of(call.vgpu, body.device, body.allocation)?;
-        if frames.is_empty() || frames.len() > gpupv::MAX_PAGES_PER_MESSAGE {
-            return Err(NtStatus::INVALID_PARAMETER);
-        }
-        let first = u64::from(body.alloc_offset_in_pages);
-        allocation
-            .backing
-            .fill(first, frames.iter())
-            .map_err(|_| NtStatus::INVALID_PARAMETER)?;
-        call.done(request)
-    }
+/// The answer to a creation; private data comes back as it was given.
+fn answer(
+    call: &Call,
+    request: &Request<'_, CreateAllocation>,
+    made: &Made,
+    sizes: &[u64],
+    flags: AllocationFlags,
+) -> Verdict {
+    let tail = request.tail();
+    let entries: Vec<CreatedAllocation> = made
+        .allocations
+        .iter()
+        .zip(sizes)
+        .zip(tail.infos.iter())
+        .map(|((allocation, size), info)| CreatedAllocation {
+            allocation: *allocation,
+            priv_drv_data_size: info.priv_drv_data_size,
+            flags,
+            size: *size,
+            ..CreatedAllocation::default()
+        })
+        .collect();
+    let reply = CreateAllocationReply {
+        flags: request.body().flags,
+        resource: made.resource,
+        ..CreateAllocationReply::default()
+    };
+    let created = CreatedAllocations {
+        entries: List::new(&entries),
+        data: tail.allocation_data,
+    };
+    call.answer(request, &reply, created)
 }

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Backing store of an allocation: the guest pages its owner named.
+//! Backing store of an allocation: the guest pages its owner named, or content in host memory.
 //!
 //! Shared between the host, which fills it and takes it away, and a running job, which copies
 //! through it. A lock is held for the length of one copy, so once [`Backing::revoke`] returns, no
-//! job touches those pages again: that is what lets a guest free them.
+//! job touches that memory again: that is what lets a guest free pages, and the host give content
+//! to another allocation.
 
 use std::collections::BTreeMap;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use engine::{Access, FaultKind};
+
+use crate::gpu_memory::Content;
 
 /// Largest page frame number: guest-physical addresses have 52 bits.
 pub const MAX_FRAME: u64 = (1 << 40) - 1;
@@ -22,7 +25,16 @@ pub enum FillError {
     Frame(u64),
 }
 
-/// Pages with consecutive frames.
+/// Where consecutive pages of an allocation are.
+#[derive(Debug, Clone, Copy)]
+pub enum Location<'a> {
+    /// In guest memory, from this frame on.
+    Guest(u64),
+    /// In host memory, from this page of the content on.
+    Host(&'a Content, u64),
+}
+
+/// Guest pages with consecutive frames.
 #[derive(Debug, Clone, Copy)]
 struct Run {
     /// Frame of the first page.
@@ -31,16 +43,28 @@ struct Run {
 }
 
 #[derive(Debug)]
-struct State {
-    /// By first page; those that continue each other are one. Empty again after revocation.
+enum Store {
+    Guest(GuestPages),
+    Host(Arc<Content>),
+    /// Taken away for good; content waits to be given back.
+    Gone(Option<Arc<Content>>),
+}
+
+#[derive(Debug, Default)]
+struct GuestPages {
+    /// By first page; those that continue each other are one.
     runs: BTreeMap<u64, Run>,
     /// How many pages have frames.
     named: u64,
-    resident: bool,
-    revoked: bool,
 }
 
-impl State {
+#[derive(Debug)]
+struct State {
+    store: Store,
+    resident: bool,
+}
+
+impl GuestPages {
     /// The run that has `page`, and how far into it that is.
     fn run(&self, page: u64) -> Option<(Run, u64)> {
         let (first, run) = self.runs.range(..=page).next_back()?;
@@ -67,25 +91,35 @@ impl State {
     }
 }
 
-/// The pages of one allocation.
+/// The memory of one allocation.
 #[derive(Debug)]
 pub struct Backing {
     pages: u64,
     writable: bool,
+    /// It was made of guest pages.
+    guest: bool,
     state: RwLock<State>,
 }
 
 impl Backing {
-    /// Backing of `pages` pages, none of which are named yet.
+    /// Backing of `pages` guest pages, none of which are named yet.
     pub fn new(pages: u64, writable: bool) -> Self {
+        Self::with_store(pages, writable, Store::Guest(GuestPages::default()))
+    }
+
+    /// Backing by content in host memory.
+    pub fn host(content: Arc<Content>, writable: bool) -> Self {
+        Self::with_store(content.pages(), writable, Store::Host(content))
+    }
+
+    fn with_store(pages: u64, writable: bool, store: Store) -> Self {
         Self {
             pages,
             writable,
+            guest: matches!(store, Store::Guest(_)),
             state: RwLock::new(State {
-                runs: BTreeMap::new(),
-                named: 0,
+                store,
                 resident: false,
-                revoked: false,
             }),
         }
     }
@@ -108,21 +142,29 @@ impl Backing {
         self.writable
     }
 
-    /// How many pages have been named.
-    pub fn named(&self) -> u64 {
-        self.state().named
+    /// How many guest pages it was made of.
+    pub fn guest_pages(&self) -> u64 {
+        if self.guest {
+            self.pages
+        } else {
+            0
+        }
     }
 
-    /// Whether every page has been named.
+    /// Whether every page has memory.
     pub fn complete(&self) -> bool {
-        self.named() == self.pages
+        match &self.state().store {
+            Store::Guest(guest) => guest.named == self.pages,
+            Store::Host(_) => true,
+            Store::Gone(_) => false,
+        }
     }
 
     /// Names the frames of consecutive pages from `first` on. All or nothing.
     ///
     /// # Errors
     ///
-    /// When a page lies outside, has a frame already, or a frame is impossible.
+    /// When a page lies outside, has memory already, or a frame is impossible.
     pub fn fill(
         &self,
         first: u64,
@@ -137,13 +179,16 @@ impl Backing {
             return Err(FillError::Frame(frame));
         }
         let mut state = self.state_mut();
-        if state.revoked || state.any(first, end) {
+        let Store::Guest(guest) = &mut state.store else {
+            return Err(FillError::Place);
+        };
+        if guest.any(first, end) {
             return Err(FillError::Place);
         }
         for (page, frame) in (first..end).zip(frames) {
-            state.name(page, frame);
+            guest.name(page, frame);
         }
-        state.named = state.named.saturating_add(count);
+        guest.named = guest.named.saturating_add(count);
         Ok(())
     }
 
@@ -152,17 +197,29 @@ impl Backing {
         self.state_mut().resident = resident;
     }
 
-    /// Forgets the pages, for good. No access is under way when this returns.
+    /// Takes the memory away, for good. No access is under way when this returns.
     pub fn revoke(&self) {
         let mut state = self.state_mut();
-        state.runs = BTreeMap::new();
-        state.named = 0;
         state.resident = false;
-        state.revoked = true;
+        let store = std::mem::replace(&mut state.store, Store::Gone(None));
+        state.store = Store::Gone(match store {
+            Store::Guest(_) => None,
+            Store::Host(content) => Some(content),
+            Store::Gone(content) => content,
+        });
     }
 
-    /// Calls `copy` with a run of consecutive frames that starts at `page` and has at most `most`
-    /// pages: the first frame, and how many.
+    /// Takes the memory away and hands the content over, the first time.
+    pub fn release(&self) -> Option<Arc<Content>> {
+        self.revoke();
+        match &mut self.state_mut().store {
+            Store::Gone(content) => content.take(),
+            Store::Guest(_) | Store::Host(_) => None,
+        }
+    }
+
+    /// Calls `copy` with a run of consecutive pages that starts at `page` and has at most `most`
+    /// pages: where it is, and how many there are.
     ///
     /// # Errors
     ///
@@ -172,7 +229,7 @@ impl Backing {
         page: u64,
         most: u64,
         access: Access,
-        copy: impl FnOnce(u64, u64) -> R,
+        copy: impl FnOnce(Location<'_>, u64) -> R,
     ) -> Result<R, FaultKind> {
         let state = self.state();
         if !state.resident {
@@ -181,9 +238,22 @@ impl Backing {
         if access == Access::Write && !self.writable {
             return Err(FaultKind::ReadOnly);
         }
-        let (run, into) = state.run(page).ok_or(FaultKind::NoMemory)?;
-        let left = run.pages.saturating_sub(into);
-        Ok(copy(run.frame.saturating_add(into), left.min(most.max(1))))
+        let (place, left) = match &state.store {
+            Store::Guest(guest) => {
+                let (run, into) = guest.run(page).ok_or(FaultKind::NoMemory)?;
+                let frame = run.frame.saturating_add(into);
+                (Location::Guest(frame), run.pages.saturating_sub(into))
+            }
+            Store::Host(content) => {
+                let left = self.pages.saturating_sub(page);
+                (Location::Host(content, page), left)
+            }
+            Store::Gone(_) => return Err(FaultKind::NoMemory),
+        };
+        if left == 0 {
+            return Err(FaultKind::NoMemory);
+        }
+        Ok(copy(place, left.min(most.max(1))))
     }
 }
 
@@ -192,7 +262,10 @@ mod tests {
     use super::*;
 
     fn run(backing: &Backing, page: u64, most: u64) -> Result<(u64, u64), FaultKind> {
-        backing.with_run(page, most, Access::Read, |frame, pages| (frame, pages))
+        backing.with_run(page, most, Access::Read, |place, pages| match place {
+            Location::Guest(frame) => (frame, pages),
+            Location::Host(..) => panic!("host memory"),
+        })
     }
 
     /// Pages can be named once, in any order, inside the allocation only.
@@ -227,7 +300,10 @@ mod tests {
             backing.fill(first, frames.into_iter()).unwrap();
         }
         assert!(backing.complete());
-        assert_eq!(backing.state().runs.len(), 1);
+        let Store::Guest(guest) = &backing.state().store else {
+            panic!("guest memory")
+        };
+        assert_eq!(guest.runs.len(), 1);
         assert_eq!(run(&backing, 200_000, u64::MAX), Ok((200_100, 62_144)));
     }
 

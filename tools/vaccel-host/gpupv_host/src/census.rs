@@ -28,6 +28,8 @@ pub struct Census {
     pub va_ranges: u64,
     /// Guest pages the host may access, or waits to give back.
     pub pinned_pages: u64,
+    /// Bytes of allocations in host memory.
+    pub committed_bytes: u64,
     /// Bytes made resident.
     pub resident_bytes: u64,
     /// CPU waits without an answer.
@@ -57,6 +59,7 @@ impl Host {
         let mut census = Census {
             processes: count(self.processes.len()),
             pinned_pages: self.pinned_pages,
+            committed_bytes: self.vgpus.iter().map(|vgpu| vgpu.memory.committed()).sum(),
             cpu_waits: count(self.cpu_waits.len()),
             running_jobs: count(self.vgpus.iter().filter(|v| v.running.is_some()).count()),
             held_completions: count(self.held.len()),

@@ -28,6 +28,9 @@ pub const MAX_CPU_WAITS: usize = 4096;
 /// Completions held back until a job ends, in the whole VM.
 pub const MAX_HELD_COMPLETIONS: usize = 4096;
 
+/// Bytes of allocations in host memory that a virtual GPU has unless configured otherwise.
+pub const DEFAULT_COMMIT_LIMIT: u64 = 8 << 30;
+
 /// How an operation of a paging queue is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PagingMode {
@@ -87,6 +90,8 @@ pub struct VgpuConfig {
     pub budget: u64,
     /// Bytes all processes together can have resident.
     pub memory: u64,
+    /// Bytes all allocations that are not guest memory can have together.
+    pub commit_limit: u64,
     /// What its engine says about itself.
     pub engine: vaccel_isa::AdapterInfo,
 }
@@ -106,6 +111,7 @@ impl VgpuConfig {
             compute_only: true,
             budget: GIB,
             memory: GIB,
+            commit_limit: DEFAULT_COMMIT_LIMIT,
             engine: BuiltIn.info(),
         }
     }

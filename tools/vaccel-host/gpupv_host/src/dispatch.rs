@@ -236,23 +236,21 @@ impl Host {
                 | CommandId::ReserveGpuVirtualAddress
                 | CommandId::MapGpuVirtualAddress
         );
-        if makes && self.is_full() {
+        // One command makes at most two of each, unless it checks for more.
+        if makes && !self.has_room(2, 2) {
             return Err(NtStatus::NO_MEMORY);
         }
         Ok(())
     }
 
-    /// Whether the VM has as many objects or address ranges as it may have. One command makes at
-    /// most two of each.
-    fn is_full(&self) -> bool {
-        let mut objects = 2_usize;
-        let mut ranges = 2_usize;
+    /// Whether the VM may have so many objects and address ranges more.
+    pub(crate) fn has_room(&self, mut objects: usize, mut ranges: usize) -> bool {
         for (_, process) in self.processes.iter() {
             objects = objects.saturating_add(process.objects.len());
             let spaces = process.spaces.values().map(VaSpace::ranges);
             ranges = spaces.fold(ranges, usize::saturating_add);
         }
-        objects > MAX_VM_OBJECTS || ranges > MAX_VM_VA_RANGES
+        objects <= MAX_VM_OBJECTS && ranges <= MAX_VM_VA_RANGES
     }
 
     /// Sends a completion, now or when the jobs it waits for have ended.
@@ -268,7 +266,7 @@ impl Host {
             return;
         }
         for backing in &held.backings {
-            self.unpin(backing);
+            self.release(backing);
         }
         if let Some(to) = held.completion {
             env.complete(to.channel, to.transaction_id, &held.bytes);

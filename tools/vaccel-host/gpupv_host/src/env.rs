@@ -39,6 +39,49 @@ pub struct MessageIn<'a> {
     pub payload: &'a [u8],
 }
 
+/// An access that is not wholly inside a [`HostMemory`], or that the host has no memory for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("offset {offset:#x}, length {len:#x} cannot be accessed in a GPU's memory")]
+pub struct HostMemoryError {
+    /// Where the access starts.
+    pub offset: u64,
+    /// Bytes.
+    pub len: u64,
+}
+
+/// Host memory for the allocations of one virtual GPU: sparse, zero until written, and only copied
+/// in and out, because the guest may see it at the same time.
+pub trait HostMemory: Send + Sync {
+    /// Bytes of address space; it has memory only where it was written.
+    fn len(&self) -> u64;
+
+    /// Whether there is no address space.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Copies bytes from `offset` on into `buf`.
+    ///
+    /// # Errors
+    ///
+    /// Fails outside the address space.
+    fn read(&self, offset: u64, buf: &mut [u8]) -> Result<(), HostMemoryError>;
+
+    /// Copies `data` to `offset`.
+    ///
+    /// # Errors
+    ///
+    /// Fails outside the address space, or when the host is out of memory.
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), HostMemoryError>;
+
+    /// Makes bytes zero and gives their memory back to the host. Both are multiples of 4096.
+    ///
+    /// # Errors
+    ///
+    /// Fails outside the address space, or when the host cannot; some bytes may be left then.
+    fn discard(&self, offset: u64, len: u64) -> Result<(), HostMemoryError>;
+}
+
 /// Host memory that the guest sees at the address it chose for the I/O space.
 pub trait IoSpace: Send + Sync {
     /// Stores a little-endian word with release ordering. `offset` is a multiple of 8 inside the
@@ -85,6 +128,10 @@ pub trait Env {
 
     /// Takes the I/O space away again.
     fn unmap_io_space(&mut self);
+
+    /// The memory of a virtual GPU: the same one each time. Asked for when the first allocation in
+    /// it is made.
+    fn host_memory(&mut self, vgpu: VgpuId) -> Option<Arc<dyn HostMemory>>;
 
     /// Nanoseconds since any fixed moment.
     fn now_ns(&self) -> u64;

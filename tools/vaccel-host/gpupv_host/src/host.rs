@@ -14,6 +14,7 @@ use crate::call::{bare, Completion};
 use crate::config::{HostConfig, VgpuConfig, MAX_PROCESSES, MAX_VGPUS};
 use crate::env::{Channel, Env, MessageIn, VgpuId};
 use crate::fence::{FencePages, FenceValue};
+use crate::gpu_memory::{Content, GpuMemory};
 use crate::handle_table::HandleTable;
 use crate::job::{Cancel, JobId, JobOutcome};
 use crate::object::Kind;
@@ -37,6 +38,8 @@ pub(crate) struct Vgpu {
     pub(crate) last: (u32, u32),
     /// The next job gives a wrong result.
     pub(crate) flip: bool,
+    /// Where its allocations lie.
+    pub(crate) memory: GpuMemory,
 }
 
 /// A job on an engine.
@@ -122,14 +125,16 @@ impl Host {
         if self.vgpus.len() >= MAX_VGPUS {
             return Err(TooManyVgpus);
         }
+        let id = VgpuId(self.vgpus.len());
         self.vgpus.push(Vgpu {
+            memory: GpuMemory::new(id, config.commit_limit),
             config,
             open: false,
             running: None,
             last: (0, 0),
             flip: false,
         });
-        Ok(VgpuId(self.vgpus.len().saturating_sub(1)))
+        Ok(id)
     }
 
     /// How the host was configured.
@@ -273,10 +278,25 @@ impl Host {
         used.fold(0, u64::saturating_add)
     }
 
-    /// Counts the pages of an allocation as no longer accessible.
-    pub(crate) fn unpin(&mut self, backing: &Backing) {
-        backing.revoke();
-        self.pinned_pages = self.pinned_pages.saturating_sub(backing.pages());
+    /// Gives up the memory of an allocation that is gone: guest pages are no longer accessible,
+    /// content in host memory goes with its last user. Done once for each.
+    pub(crate) fn release(&mut self, backing: &Backing) {
+        match backing.release() {
+            Some(content) => self.release_content(content),
+            None => {
+                let pages = backing.guest_pages();
+                self.pinned_pages = self.pinned_pages.saturating_sub(pages);
+            }
+        }
+    }
+
+    /// Gives up one use of content in host memory.
+    pub(crate) fn release_content(&mut self, content: Arc<Content>) {
+        if let Some(content) = Arc::into_inner(content) {
+            if let Some(vgpu) = self.vgpus.get_mut(content.vgpu().index()) {
+                vgpu.memory.destroy(&content);
+            }
+        }
     }
 }
 

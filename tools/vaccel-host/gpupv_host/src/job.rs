@@ -15,6 +15,8 @@ use engine::{
 };
 use guest_memory::GuestMemory;
 
+use crate::backing::Location;
+use crate::env::HostMemory;
 use crate::va::{Target, VaTable, PAGE};
 
 /// Identifies a job; never used twice by one host.
@@ -121,22 +123,24 @@ struct JobSpace<'a> {
 }
 
 /// A piece of an access.
-enum Piece {
+enum Piece<'a> {
     /// Guest memory at this guest-physical address.
-    Memory(u64),
+    Guest(u64),
+    /// Host memory at this offset.
+    Host(&'a dyn HostMemory, u64),
     /// Zeros.
     Zero,
 }
 
 impl JobSpace<'_> {
     /// Walks an access of `len` bytes piece by piece; `copy` gets the offset and length of each in
-    /// the access, and says whether guest memory was there.
+    /// the access, and says whether memory was there.
     fn walk(
         &self,
         va: u64,
         len: usize,
         access: Access,
-        mut copy: impl FnMut(Piece, usize, usize) -> bool,
+        mut copy: impl FnMut(Piece<'_>, usize, usize) -> bool,
     ) -> Result<(), Fault> {
         let mut done = 0_usize;
         while done < len {
@@ -161,7 +165,7 @@ impl JobSpace<'_> {
         at: u64,
         left: usize,
         access: Access,
-        copy: impl FnOnce(Piece, usize) -> bool,
+        copy: impl FnOnce(Piece<'_>, usize) -> bool,
     ) -> Result<usize, FaultKind> {
         let page = at.checked_div(PAGE).unwrap_or(0);
         let offset = at & PAGE.wrapping_sub(1);
@@ -188,10 +192,18 @@ impl JobSpace<'_> {
                     .saturating_add(offset);
                 let most = left_pages.min(wanted.div_ceil(PAGE));
                 let page = first.saturating_add(into);
-                let copied = backing.with_run(page, most, access, |frame, pages| {
-                    let gpa = frame.saturating_mul(PAGE).saturating_add(offset);
+                let copied = backing.with_run(page, most, access, |place, pages| {
+                    let piece = match place {
+                        Location::Guest(frame) => {
+                            Piece::Guest(frame.saturating_mul(PAGE).saturating_add(offset))
+                        }
+                        Location::Host(content, page) => {
+                            let at = content.offset(page).saturating_add(offset);
+                            Piece::Host(content.memory(), at)
+                        }
+                    };
                     let bytes = clip(pages);
-                    copy(Piece::Memory(gpa), bytes).then_some(bytes)
+                    copy(piece, bytes).then_some(bytes)
                 })?;
                 copied.ok_or(FaultKind::NoMemory)
             }
@@ -206,7 +218,8 @@ impl AddressSpace for JobSpace<'_> {
                 return false;
             };
             match piece {
-                Piece::Memory(gpa) => self.memory.read(gpa, part).is_ok(),
+                Piece::Guest(gpa) => self.memory.read(gpa, part).is_ok(),
+                Piece::Host(memory, at) => memory.read(at, part).is_ok(),
                 Piece::Zero => {
                     part.fill(0);
                     true
@@ -217,10 +230,13 @@ impl AddressSpace for JobSpace<'_> {
 
     fn write(&self, va: u64, data: &[u8]) -> Result<(), Fault> {
         self.walk(va, data.len(), Access::Write, |piece, from, bytes| {
-            match (piece, data.get(from..from.saturating_add(bytes))) {
-                (Piece::Memory(gpa), Some(part)) => self.memory.write(gpa, part).is_ok(),
-                (Piece::Zero, _) => true,
-                (Piece::Memory(_), None) => false,
+            let Some(part) = data.get(from..from.saturating_add(bytes)) else {
+                return false;
+            };
+            match piece {
+                Piece::Guest(gpa) => self.memory.write(gpa, part).is_ok(),
+                Piece::Host(memory, at) => memory.write(at, part).is_ok(),
+                Piece::Zero => true,
             }
         })
     }

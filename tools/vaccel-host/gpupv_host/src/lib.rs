@@ -41,6 +41,7 @@ mod env;
 mod fence;
 mod gaps;
 mod global;
+mod gpu_memory;
 mod gpuva;
 mod handle_table;
 mod host;
@@ -53,6 +54,7 @@ mod remove;
 mod schedule;
 mod submit;
 mod sync;
+mod sysmem;
 mod va;
 
 #[cfg(test)]
@@ -60,11 +62,13 @@ mod tests;
 
 pub use census::Census;
 pub use config::{
-    HostConfig, PagingMode, VgpuConfig, MAX_CPU_WAITS, MAX_HELD_COMPLETIONS, MAX_OBJECTS,
-    MAX_PINNED_PAGES, MAX_PROCESSES, MAX_QUEUED_WORK, MAX_VA_RANGES, MAX_VGPUS, MAX_VM_OBJECTS,
-    MAX_VM_QUEUED_WORK, MAX_VM_VA_RANGES,
+    HostConfig, PagingMode, VgpuConfig, DEFAULT_COMMIT_LIMIT, MAX_CPU_WAITS, MAX_HELD_COMPLETIONS,
+    MAX_OBJECTS, MAX_PINNED_PAGES, MAX_PROCESSES, MAX_QUEUED_WORK, MAX_VA_RANGES, MAX_VGPUS,
+    MAX_VM_OBJECTS, MAX_VM_QUEUED_WORK, MAX_VM_VA_RANGES,
 };
-pub use env::{Channel, Env, IoSpace, IoSpaceError, MessageIn, VgpuId};
+pub use env::{
+    Channel, Env, HostMemory, HostMemoryError, IoSpace, IoSpaceError, MessageIn, VgpuId,
+};
 pub use host::{Host, TooManyVgpus};
 pub use job::{Job, JobId, JobOutcome};
 pub use pci::PciWindow;

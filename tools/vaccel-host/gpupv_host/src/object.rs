@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use engine::Commands;
 use gpupv::{ExecutionState, Handle, PageFaultState};
+use vaccel_isa::Segment;
 
 use crate::backing::Backing;
 use crate::env::VgpuId;
@@ -96,11 +97,13 @@ pub struct PagingQueue {
     pub last: u64,
 }
 
-/// An allocation in guest memory.
+/// An allocation.
 #[derive(Debug)]
 pub struct Allocation {
-    /// Its pages.
+    /// Its memory.
     pub backing: Arc<Backing>,
+    /// Where it is while it is resident.
+    pub segment: Segment,
     /// How often it was made resident and not evicted.
     pub resident: u32,
     /// The resource it is in, or none.

@@ -31,7 +31,7 @@ impl Host {
         let kind = match owner.objects.get(handle)?.kind {
             Kind::Allocation(_) => {
                 let (backing, _) = self.detach_allocation(process, handle)?;
-                self.unpin(&backing);
+                self.release(&backing);
                 return None;
             }
             _ => owner.objects.remove(handle)?.kind,

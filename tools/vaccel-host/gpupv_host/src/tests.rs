@@ -5,5 +5,6 @@ mod bring_up;
 mod compute;
 mod fuzz;
 mod guest;
+mod host_memory;
 mod refusals;
 mod teardown;

@@ -11,7 +11,7 @@
 //! configuration space comes from the caller's [`PciFunction`]s. [`Vm::run`] returns when the
 //! guest powered off, reset, or could not go on.
 //!
-//! `unsafe` is confined to [`kvm`] and [`memory`]. Nothing a guest does may panic: malformed
+//! `unsafe` is confined to [`kvm`], [`memory`] and [`sparse`]. Nothing a guest does may panic: malformed
 //! requests get an error status, unknown ports and addresses read as all ones.
 
 pub mod acpi;
@@ -26,6 +26,7 @@ pub mod memory;
 pub mod pci;
 pub mod ports;
 pub mod serial;
+pub mod sparse;
 pub mod synic;
 mod vcpu;
 mod vm;
@@ -34,5 +35,6 @@ pub use hypercall::Hypercalls;
 pub use memory::{IoRegion, RamError, SharedMemory};
 pub use pci::PciFunction;
 pub use serial::{SerialInput, SerialOutput};
+pub use sparse::SparseMemory;
 pub use synic::Synic;
 pub use vm::{Attachments, End, RegionMapper, StopHandle, Vm, VmConfig, VmError};

@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex};
 use engine::{BuiltIn, Outcome};
 use gpupv::*;
 use guest_memory::{FlatMemory, GuestMemory, GuestRange};
-use vaccel_isa::CommandStream;
+use vaccel_isa::{AllocationData, CommandStream, Segment};
 
 use crate::{
-    Channel, Env, Host, HostConfig, IoSpace, IoSpaceError, Job, JobOutcome, MessageIn, VgpuConfig,
-    VgpuId,
+    Channel, Env, Host, HostConfig, HostMemory, HostMemoryError, IoSpace, IoSpaceError, Job,
+    JobOutcome, MessageIn, VgpuConfig, VgpuId,
 };
 
 pub const GPU: VgpuId = VgpuId(0);
@@ -43,6 +43,70 @@ impl IoSpace for FakeIo {
     }
 }
 
+/// Memory of a GPU, page by page.
+pub struct FakeMemory(Mutex<BTreeMap<u64, [u8; 4096]>>);
+
+/// Bytes of its address space.
+pub const GPU_MEMORY: u64 = 1 << 30;
+
+impl FakeMemory {
+    fn pieces(
+        &self,
+        offset: u64,
+        len: u64,
+        mut each: impl FnMut(&mut BTreeMap<u64, [u8; 4096]>, u64, std::ops::Range<usize>, usize),
+    ) -> Result<(), HostMemoryError> {
+        if offset.checked_add(len).is_none_or(|end| end > GPU_MEMORY) {
+            return Err(HostMemoryError { offset, len });
+        }
+        let mut pages = self.0.lock().unwrap();
+        let mut done = 0;
+        while done < len {
+            let at = offset + done;
+            let into = (at % 4096) as usize;
+            let bytes = (4096 - into).min((len - done) as usize);
+            each(&mut pages, at / 4096, into..into + bytes, done as usize);
+            done += bytes as u64;
+        }
+        Ok(())
+    }
+
+    /// Pages that cost memory.
+    pub fn pages(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+}
+
+impl HostMemory for FakeMemory {
+    fn len(&self) -> u64 {
+        GPU_MEMORY
+    }
+
+    fn read(&self, offset: u64, buf: &mut [u8]) -> Result<(), HostMemoryError> {
+        let len = buf.len() as u64;
+        self.pieces(offset, len, |pages, page, range, done| {
+            let zeros = [0; 4096];
+            let from = &pages.get(&page).unwrap_or(&zeros)[range];
+            buf[done..done + from.len()].copy_from_slice(from);
+        })
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), HostMemoryError> {
+        let len = data.len() as u64;
+        self.pieces(offset, len, |pages, page, range, done| {
+            let to = &mut pages.entry(page).or_insert([0; 4096])[range];
+            to.copy_from_slice(&data[done..done + to.len()]);
+        })
+    }
+
+    fn discard(&self, offset: u64, len: u64) -> Result<(), HostMemoryError> {
+        assert_eq!((offset % 4096, len % 4096), (0, 0));
+        self.pieces(offset, len, |pages, page, _, _| {
+            pages.remove(&page);
+        })
+    }
+}
+
 /// The world, recording what the host does to it.
 #[derive(Default)]
 pub struct World {
@@ -52,6 +116,7 @@ pub struct World {
     pub gpadls: BTreeMap<u32, Vec<GuestRange>>,
     pub io: Option<(u64, Arc<FakeIo>)>,
     pub refuse_io: bool,
+    pub memories: BTreeMap<VgpuId, Arc<FakeMemory>>,
 }
 
 impl Env for World {
@@ -90,6 +155,12 @@ impl Env for World {
         assert!(self.io.take().is_some(), "unmapped twice");
     }
 
+    fn host_memory(&mut self, vgpu: VgpuId) -> Option<Arc<dyn HostMemory>> {
+        let memory = Arc::new(FakeMemory(Mutex::default()));
+        assert!(self.memories.insert(vgpu, Arc::clone(&memory)).is_none());
+        Some(memory)
+    }
+
     fn now_ns(&self) -> u64 {
         42
     }
@@ -123,6 +194,7 @@ impl Guest {
         host.add_vgpu(VgpuConfig {
             budget: 4 * MIB,
             memory: 6 * MIB,
+            commit_limit: 16 * MIB,
             ..VgpuConfig::numbered(0)
         })
         .unwrap();
@@ -338,6 +410,71 @@ impl Guest {
             Err(ReplyError::Failed(status)) => Err(status),
             Err(error) => panic!("{error}"),
         }
+    }
+
+    /// Creates allocations in host memory; the reply and its entries.
+    pub fn create(
+        &mut self,
+        device: Handle,
+        resource: Handle,
+        flags: CreateAllocationFlags,
+        data: &[&[u8]],
+    ) -> Result<(CreateAllocationReply, Vec<CreatedAllocation>), NtStatus> {
+        let infos: Vec<AllocationInfo> = data
+            .iter()
+            .map(|data| AllocationInfo {
+                priv_drv_data_size: data.len() as u32,
+                ..AllocationInfo::default()
+            })
+            .collect();
+        let body = CreateAllocation {
+            device,
+            resource,
+            flags,
+            ..CreateAllocation::default()
+        };
+        let data = data.concat();
+        let tail = CreateAllocationTail {
+            infos: List::new(&infos),
+            allocation_data: &data,
+            ..CreateAllocationTail::default()
+        };
+        let request = Request::new(body, tail).unwrap();
+        let payload = self.exchange(&request).unwrap();
+        match request.parse_reply(self.version, &payload) {
+            Ok(answer) => {
+                assert_eq!(answer.tail.data, data, "private data comes back");
+                Ok((answer.reply, answer.tail.entries.iter().collect()))
+            }
+            Err(ReplyError::Failed(status)) => Err(status),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// An allocation in host memory.
+    pub fn host_allocation(
+        &mut self,
+        device: Handle,
+        size: u64,
+        segment: Segment,
+    ) -> Result<Handle, NtStatus> {
+        let data = AllocationData { size, segment }.to_bytes();
+        let none = CreateAllocationFlags::EMPTY;
+        let (_, entries) = self.create(device, Handle::NONE, none, &[&data])?;
+        Ok(entries[0].allocation)
+    }
+
+    /// Destroys allocations.
+    pub fn destroy(
+        &mut self,
+        device: Handle,
+        allocations: &[Handle],
+    ) -> Result<NtStatus, NtStatus> {
+        let body = DestroyAllocation {
+            device,
+            ..DestroyAllocation::default()
+        };
+        self.send(body, List::new(allocations))
     }
 
     pub fn make_resident(

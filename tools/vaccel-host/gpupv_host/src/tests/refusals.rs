@@ -131,11 +131,12 @@ fn allocation_rules() {
     assert_eq!(shared, Err(NtStatus::NOT_SUPPORTED));
     let unknown = CreateAllocationFlags::from_bits(1 << 30);
     assert_eq!(guest.heap(setup.device, 4096, unknown), Err(BAD));
-    let plain = CreateAllocation {
+    let half = CreateAllocation {
         device: setup.device,
+        flags: CreateAllocationFlags::EXISTING_SYSMEM,
         ..CreateAllocation::default()
     };
-    let reply = guest.send(plain, CreateAllocationTail::default());
+    let reply = guest.send(half, CreateAllocationTail::default());
     assert_eq!(reply.err(), Some(NtStatus::NOT_SUPPORTED));
 
     let allocation = guest.heap(setup.device, 2 * 4096, none).unwrap();
