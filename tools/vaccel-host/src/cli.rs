@@ -49,6 +49,10 @@ pub struct RunArgs {
     /// Size in MiB of the I/O space offered to the guest.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
     pub mmio_megabytes: u16,
+    /// How much of that space allocations may take at a time for the guest's processors to see: a
+    /// number with K, M or G [default: all].
+    #[arg(long, value_parser = parse_size)]
+    pub lock_window: Option<u64>,
     /// Memory of each virtual GPU for allocations that are not guest memory: a number with K, M or
     /// G.
     #[arg(long, default_value = "8G", value_parser = parse_size)]
@@ -121,6 +125,7 @@ mod tests {
             (back.memory, back.vgpu, back.accel),
             (512 << 20, 1, AccelArg::Auto)
         );
+        assert_eq!((back.lock_window, back.commit_limit), (None, 8 << 30));
     }
 
     /// Values out of range are usage errors.

@@ -115,6 +115,7 @@ fn gpus(args: &RunArgs) -> Result<(Host, Vec<Arc<dyn PciFunction>>)> {
     let mut host = Host::new(HostConfig {
         version: args.gpupv_version,
         mmio_megabytes: args.mmio_megabytes,
+        lock_window: args.lock_window,
         ..HostConfig::default()
     });
     let mut functions: Vec<Arc<dyn PciFunction>> = Vec::new();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use gpupv_host::{
-    Channel, Env, Host, HostMemory, HostMemoryError, IoSpace, IoSpaceError, Job, VgpuId,
+    Channel, Env, Host, HostMemory, HostMemoryError, IoSpace, IoSpaceError, Job, ShowError, VgpuId,
 };
 use guest_memory::GuestRange;
 use vmbus_ring::{ChannelRings, RingError, Signal};
@@ -129,7 +129,10 @@ impl Env for HostWorld<'_> {
                 reason: error.to_string(),
             })?;
         self.world.io_space = Some(gpa);
-        Ok(Arc::new(MappedSpace(region)))
+        Ok(Arc::new(MappedSpace {
+            region,
+            memory: self.world.gpu_memory.clone(),
+        }))
     }
 
     fn unmap_io_space(&mut self) {
@@ -186,20 +189,46 @@ impl HostMemory for GpuMemory {
 }
 
 /// Host memory the guest sees as the I/O space.
-struct MappedSpace(Arc<IoRegion>);
+struct MappedSpace {
+    region: Arc<IoRegion>,
+    /// Memory of the virtual GPUs.
+    memory: Vec<Arc<SparseMemory>>,
+}
 
 impl IoSpace for MappedSpace {
     fn store_u64(&self, offset: u64, value: u64) {
-        if let Err(error) = self.0.store_u64(offset, value) {
+        if let Err(error) = self.region.store_u64(offset, value) {
             tracing::error!(%error, "a fence value is lost");
         }
     }
 
     fn load_u64(&self, offset: u64) -> u64 {
-        self.0.load_u64(offset).unwrap_or_else(|error| {
+        self.region.load_u64(offset).unwrap_or_else(|error| {
             tracing::error!(%error, "a fence value reads as zero");
             0
         })
+    }
+
+    fn show(&self, offset: u64, (vgpu, from): (VgpuId, u64), len: u64) -> Result<(), ShowError> {
+        let error = |reason| ShowError {
+            offset,
+            len,
+            reason,
+        };
+        let memory = self.memory.get(vgpu.index());
+        let memory = memory.ok_or_else(|| error("no such GPU".into()))?;
+        let shown = self.region.show(offset, memory, from, len);
+        shown.map_err(|reason| error(reason.to_string()))
+    }
+
+    /// # Panics
+    ///
+    /// When it cannot be hidden: the guest would go on seeing memory that may become another's, so
+    /// the machine has to end, which the end of the device thread makes it do.
+    fn hide(&self, offset: u64, len: u64) {
+        if let Err(error) = self.region.hide(offset, len) {
+            panic!("{error}");
+        }
     }
 }
 

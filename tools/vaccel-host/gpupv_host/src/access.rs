@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Commands that are trivial because the engine is coherent with all memory:
-//! unlocking, cache maintenance, flushing the memory manager, asking where an allocation is.
+//! cache maintenance, flushing the memory manager, asking where an allocation is.
 
 use gpupv::{
     FlushHeapTransitions, InvalidateCache, List, NtStatus, QueryAllocationResidency,
-    QueryAllocationResidencyReply, Request, ResidencyStatus, Unlock2, MAX_RESIDENCY_ALLOCATIONS,
+    QueryAllocationResidencyReply, Request, ResidencyStatus, MAX_RESIDENCY_ALLOCATIONS,
 };
 use vaccel_isa::Segment;
 
@@ -23,19 +23,6 @@ fn residency(allocation: &Allocation) -> ResidencyStatus {
 }
 
 impl Host {
-    /// Some guests unlock what they never had to lock.
-    pub(crate) fn unlock(
-        &mut self,
-        call: &Call,
-        request: &Request<'_, Unlock2>,
-        _env: &mut dyn Env,
-    ) -> Verdict {
-        let body = request.body();
-        let process = self.process(call.process)?;
-        process.allocation_of(call.vgpu, body.device, body.allocation)?;
-        call.done(request)
-    }
-
     pub(crate) fn invalidate_cache(
         &mut self,
         call: &Call,

@@ -220,6 +220,7 @@ impl Host {
                 resident: 0,
                 resource,
                 place,
+                lock: None,
                 gpadl: None,
             });
             let allocation = process.add(call.vgpu, body.device, allocation)?;

@@ -151,6 +151,15 @@ impl Backing {
         }
     }
 
+    /// The content in host memory, until it is taken away. For use during one command: a content
+    /// is given back when its last user lets go of it in [`Backing::release`].
+    pub fn content(&self) -> Option<Arc<Content>> {
+        match &self.state().store {
+            Store::Host(content) => Some(Arc::clone(content)),
+            Store::Guest(_) | Store::Gone(_) => None,
+        }
+    }
+
     /// Whether every page has memory.
     pub fn complete(&self) -> bool {
         match &self.state().store {

@@ -30,6 +30,10 @@ pub struct Census {
     pub pinned_pages: u64,
     /// Bytes of allocations in host memory.
     pub committed_bytes: u64,
+    /// Allocations that the guest's CPU sees in the I/O space.
+    pub locks: u64,
+    /// Bytes of those.
+    pub locked_bytes: u64,
     /// Bytes made resident.
     pub resident_bytes: u64,
     /// CPU waits without an answer.
@@ -65,6 +69,10 @@ impl Host {
             held_completions: count(self.held.len()),
             ..Census::default()
         };
+        if let Some(pages) = &self.io {
+            let (locks, bytes) = pages.shown();
+            (census.locks, census.locked_bytes) = (count(locks), bytes);
+        }
         let add = |to: &mut u64, value: u64| *to = to.saturating_add(value);
         for (_, process) in self.processes.iter() {
             for space in process.spaces.values() {

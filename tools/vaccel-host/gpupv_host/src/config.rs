@@ -28,6 +28,9 @@ pub const MAX_CPU_WAITS: usize = 4096;
 /// Completions held back until a job ends, in the whole VM.
 pub const MAX_HELD_COMPLETIONS: usize = 4096;
 
+/// Allocations that are locked at a time, in the whole VM. Each costs the host a mapping.
+pub const MAX_LOCKS: usize = 16_384;
+
 /// Bytes of allocations in host memory that a virtual GPU has unless configured otherwise.
 pub const DEFAULT_COMMIT_LIMIT: u64 = 8 << 30;
 
@@ -52,6 +55,8 @@ pub struct HostConfig {
     pub async_messages: bool,
     /// Size of the I/O space in the offer of the global channel, in MiB.
     pub mmio_megabytes: u16,
+    /// Bytes of the I/O space that locked allocations may have together; all of it if not given.
+    pub lock_window: Option<u64>,
     /// How paging operations are reported.
     pub paging: PagingMode,
     /// The fences of a device that fails jump to the highest value (unless created with
@@ -66,6 +71,7 @@ impl Default for HostConfig {
             map_guest_memory: true,
             async_messages: false,
             mmio_megabytes: 64,
+            lock_window: None,
             paging: PagingMode::Pending,
             max_value_on_error: true,
         }

@@ -143,7 +143,7 @@ impl Host {
             CommandId::InvalidateCache => run!(Self::invalidate_cache),
             CommandId::FlushHeapTransitions => run!(Self::flush_heap_transitions),
             CommandId::QueryAllocationResidency => run!(Self::query_residency),
-            CommandId::Lock2 => run!(not_supported::<gpupv::Lock2>),
+            CommandId::Lock2 => run!(Self::lock),
             CommandId::OpenSyncObject => run!(not_supported::<gpupv::OpenSyncObject>),
             CommandId::CreateNtSharedObject => run!(not_supported::<gpupv::CreateNtSharedObject>),
             CommandId::DestroyNtSharedObject => run!(not_supported::<gpupv::DestroyNtSharedObject>),

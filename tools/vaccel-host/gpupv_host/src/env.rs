@@ -90,6 +90,30 @@ pub trait IoSpace: Send + Sync {
 
     /// Loads a little-endian word with acquire ordering.
     fn load_u64(&self, offset: u64) -> u64;
+
+    /// Lets the guest see `len` bytes of a GPU's memory, from an offset in it, instead of what the
+    /// space has at `offset`. All are multiples of 4096.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the host cannot; then the space is as before.
+    fn show(&self, offset: u64, memory: (VgpuId, u64), len: u64) -> Result<(), ShowError>;
+
+    /// Puts zeroed memory of the space's own where a GPU's was shown. The guest has no access to
+    /// that any more when this returns.
+    fn hide(&self, offset: u64, len: u64);
+}
+
+/// A part of a GPU's memory could not be shown.
+#[derive(Debug, thiserror::Error)]
+#[error("{len:#x} bytes at {offset:#x} of the I/O space: {reason}")]
+pub struct ShowError {
+    /// Where in the I/O space.
+    pub offset: u64,
+    /// Bytes.
+    pub len: u64,
+    /// Why not.
+    pub reason: String,
 }
 
 /// The I/O space could not be put where the guest wants it.

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Monitored fences and the I/O-space pages they live in (protocol 4.9).
+//! Monitored fences (protocol 4.9).
 //!
-//! The host's own copy of a value is the one that counts; the page is what the guest reads. Each
-//! fence has a page to itself, because guests map whole pages and ignore offsets. The last page of
-//! the region is never used, because guests refuse it. A page returns to the free list when the
-//! fence's handle is destroyed; queued work may keep the fence itself alive longer.
+//! The host's own copy of a value is the one that counts; the page in the I/O space is what the
+//! guest reads. Each fence has a page to itself, because guests map whole pages and ignore offsets.
+//! The page is free again when the fence's handle is destroyed; queued work may keep the fence
+//! itself alive longer.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
@@ -19,66 +19,6 @@ const PAGE_WORDS: u64 = PAGE / 8;
 /// GPU addresses of fences start above the address space of allocations. They are unique and never
 /// 0, but the engine has no packet that uses them.
 const FENCE_VA: u64 = END_PAGE * PAGE;
-
-/// The region of guest-physical addresses in which fences appear.
-pub struct FencePages {
-    io: Arc<dyn IoSpace>,
-    base: u64,
-    pages: u64,
-    next: u64,
-    free: Vec<u64>,
-}
-
-impl FencePages {
-    /// Pages in a region of `length` bytes at `base`.
-    pub fn new(io: Arc<dyn IoSpace>, base: u64, length: u64) -> Self {
-        let pages = length.checked_div(PAGE).unwrap_or(0).saturating_sub(1);
-        Self {
-            io,
-            base,
-            pages,
-            next: 0,
-            free: Vec::new(),
-        }
-    }
-
-    /// Makes a fence in a page of its own; `None` when there is no page.
-    pub fn fence(&mut self, initial: u64, flags: SyncObjectFlags) -> Option<Arc<Fence>> {
-        let page = match self.free.pop() {
-            Some(page) => page,
-            None if self.next < self.pages => {
-                let page = self.next;
-                self.next = self.next.saturating_add(1);
-                page
-            }
-            None => return None,
-        };
-        let offset = page.saturating_mul(PAGE);
-        for word in 0..PAGE_WORDS {
-            let at = word.saturating_mul(8).saturating_add(offset);
-            self.io.store_u64(at, 0);
-        }
-        let fence = Fence {
-            io: Arc::clone(&self.io),
-            offset,
-            address: self.base.saturating_add(offset),
-            value: AtomicU64::new(0),
-            open: AtomicBool::new(true),
-            flags,
-        };
-        fence.store(initial);
-        Some(Arc::new(fence))
-    }
-
-    /// Takes the page of a fence whose handle is destroyed.
-    pub fn release(&mut self, fence: &Fence) {
-        if fence.open.swap(false, Ordering::Relaxed) {
-            if let Some(page) = fence.offset.checked_div(PAGE) {
-                self.free.push(page);
-            }
-        }
-    }
-}
 
 /// A monitored fence. Only the thread that owns the host changes it.
 pub struct Fence {
@@ -100,6 +40,34 @@ impl std::fmt::Debug for Fence {
 }
 
 impl Fence {
+    /// A fence in the page at `offset` of the I/O space, which is at `base`.
+    pub fn new(
+        io: Arc<dyn IoSpace>,
+        base: u64,
+        offset: u64,
+        initial: u64,
+        flags: SyncObjectFlags,
+    ) -> Self {
+        for word in 0..PAGE_WORDS {
+            io.store_u64(word.saturating_mul(8).saturating_add(offset), 0);
+        }
+        let fence = Self {
+            io,
+            offset,
+            address: base.saturating_add(offset),
+            value: AtomicU64::new(0),
+            open: AtomicBool::new(true),
+            flags,
+        };
+        fence.store(initial);
+        fence
+    }
+
+    /// Its handle is destroyed: the page is not touched any more. Whether it was there before.
+    pub fn close(&self) -> bool {
+        self.open.swap(false, Ordering::Relaxed)
+    }
+
     /// Guest-physical address of its page.
     pub fn guest_physical(&self) -> u64 {
         self.address

@@ -8,9 +8,9 @@ use gpupv::{
 
 use crate::call::{Call, Hold, Verdict};
 use crate::env::Env;
-use crate::fence::FencePages;
 use crate::handle_table::Full;
 use crate::host::Host;
+use crate::io_pages::IoPages;
 use crate::process::Process;
 
 /// Bytes of a mebibyte.
@@ -57,14 +57,15 @@ impl Host {
         let aligned = start.checked_rem(IO_SPACE_ALIGNMENT) == Some(0);
         let whole = length.checked_rem(MIB) == Some(0);
         let ends = start.checked_add(length).is_some();
-        if self.fences.is_some() || !aligned || !whole || !ends || length == 0 || length > most {
+        if self.io.is_some() || !aligned || !whole || !ends || length == 0 || length > most {
             return Err(NtStatus::INVALID_PARAMETER);
         }
         let io = env.map_io_space(start, length).map_err(|error| {
             tracing::debug!(%error, "I/O space refused");
             NtStatus::INVALID_PARAMETER
         })?;
-        self.fences = Some(FencePages::new(io, start, length));
+        let window = self.config.lock_window.unwrap_or(length);
+        self.io = Some(IoPages::new(io, start, length, window));
         call.done(request)
     }
 }

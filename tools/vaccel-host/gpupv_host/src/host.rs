@@ -13,9 +13,10 @@ use crate::backing::Backing;
 use crate::call::{bare, Completion};
 use crate::config::{HostConfig, VgpuConfig, MAX_PROCESSES, MAX_VGPUS};
 use crate::env::{Channel, Env, MessageIn, VgpuId};
-use crate::fence::{FencePages, FenceValue};
+use crate::fence::FenceValue;
 use crate::gpu_memory::{Content, GpuMemory};
 use crate::handle_table::HandleTable;
+use crate::io_pages::IoPages;
 use crate::job::{Cancel, JobId, JobOutcome};
 use crate::object::Kind;
 use crate::pci::{Negotiation, PciWindow};
@@ -84,7 +85,8 @@ pub struct Host {
     pub(crate) negotiation: Arc<Negotiation>,
     pub(crate) vgpus: Vec<Vgpu>,
     pub(crate) processes: HandleTable<Process>,
-    pub(crate) fences: Option<FencePages>,
+    /// What the guest sees of the host, once it has said where.
+    pub(crate) io: Option<IoPages>,
     pub(crate) cpu_waits: Vec<CpuWait>,
     pub(crate) held: Vec<Held>,
     /// Contexts that have work queued, by the bits of process and context handle.
@@ -105,7 +107,7 @@ impl Host {
             config,
             vgpus: Vec::new(),
             processes: HandleTable::new(MAX_PROCESSES),
-            fences: None,
+            io: None,
             cpu_waits: Vec::new(),
             held: Vec::new(),
             active: BTreeMap::new(),
@@ -193,7 +195,7 @@ impl Host {
                 for held in &self.held {
                     held.backings.iter().for_each(|backing| backing.revoke());
                 }
-                if self.fences.take().is_some() {
+                if self.io.take().is_some() {
                     env.unmap_io_space();
                 }
             }

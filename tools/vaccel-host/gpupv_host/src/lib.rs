@@ -45,7 +45,9 @@ mod gpu_memory;
 mod gpuva;
 mod handle_table;
 mod host;
+mod io_pages;
 mod job;
+mod lock;
 mod object;
 mod paging;
 mod pci;
@@ -63,11 +65,11 @@ mod tests;
 pub use census::Census;
 pub use config::{
     HostConfig, PagingMode, VgpuConfig, DEFAULT_COMMIT_LIMIT, MAX_CPU_WAITS, MAX_HELD_COMPLETIONS,
-    MAX_OBJECTS, MAX_PINNED_PAGES, MAX_PROCESSES, MAX_QUEUED_WORK, MAX_VA_RANGES, MAX_VGPUS,
-    MAX_VM_OBJECTS, MAX_VM_QUEUED_WORK, MAX_VM_VA_RANGES,
+    MAX_LOCKS, MAX_OBJECTS, MAX_PINNED_PAGES, MAX_PROCESSES, MAX_QUEUED_WORK, MAX_VA_RANGES,
+    MAX_VGPUS, MAX_VM_OBJECTS, MAX_VM_QUEUED_WORK, MAX_VM_VA_RANGES,
 };
 pub use env::{
-    Channel, Env, HostMemory, HostMemoryError, IoSpace, IoSpaceError, MessageIn, VgpuId,
+    Channel, Env, HostMemory, HostMemoryError, IoSpace, IoSpaceError, MessageIn, ShowError, VgpuId,
 };
 pub use host::{Host, TooManyVgpus};
 pub use job::{Job, JobId, JobOutcome};

@@ -14,6 +14,7 @@ use vaccel_isa::Segment;
 use crate::backing::Backing;
 use crate::env::VgpuId;
 use crate::fence::{Fence, FenceValue};
+use crate::io_pages::Shown;
 use crate::job::JobId;
 
 /// An object, and where it belongs.
@@ -110,8 +111,19 @@ pub struct Allocation {
     pub resource: Handle,
     /// Its place in that resource.
     pub place: u64,
+    /// How the guest's CPU sees it.
+    pub lock: Option<Lock>,
     /// The GPADL its pages came from.
     pub gpadl: Option<u32>,
+}
+
+/// A lock of an allocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lock {
+    /// How often it was locked and not unlocked.
+    pub count: u32,
+    /// Where it is seen.
+    pub shown: Shown,
 }
 
 impl Allocation {

@@ -39,7 +39,7 @@ impl Host {
         match kind {
             Kind::Context(_) => return self.orphan(process, handle),
             Kind::Sync(sync) => {
-                if let Some(pages) = &mut self.fences {
+                if let Some(pages) = &mut self.io {
                     pages.release(&sync.fence);
                 }
             }
@@ -80,7 +80,7 @@ impl Host {
             return None;
         };
         let Object {
-            kind: Kind::Allocation(allocation),
+            kind: Kind::Allocation(mut allocation),
             ..
         } = owner.objects.remove(handle)?
         else {
@@ -99,6 +99,7 @@ impl Host {
         if let Some(gpadl) = allocation.gpadl {
             self.by_gpadl.remove(&(gpadl, process.raw(), handle.raw()));
         }
+        self.unlock_all(&mut allocation);
         let running = self.vgpus.get(vgpu.index())?.running.as_ref();
         let job = running.filter(|run| run.table.uses(&allocation.backing));
         Some((allocation.backing, job.map(|run| run.job)))

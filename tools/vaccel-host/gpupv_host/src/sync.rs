@@ -28,7 +28,7 @@ impl Host {
         initial: u64,
         flags: SyncObjectFlags,
     ) -> Result<Arc<Fence>, NtStatus> {
-        let pages = self.fences.as_mut().ok_or(NtStatus::UNSUCCESSFUL)?;
+        let pages = self.io.as_mut().ok_or(NtStatus::UNSUCCESSFUL)?;
         pages.fence(initial, flags).ok_or(NtStatus::NO_MEMORY)
     }
 

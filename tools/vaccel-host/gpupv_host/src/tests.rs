@@ -6,5 +6,6 @@ mod compute;
 mod fuzz;
 mod guest;
 mod host_memory;
+mod locks;
 mod refusals;
 mod teardown;

@@ -3,10 +3,18 @@
 //!
 //! [`Ram`] owns the mappings behind the guest's RAM and is the machine's [`GuestMemory`]: bytes
 //! are copied in and out, no reference into guest memory leaves this module. [`IoRegion`] is host
-//! memory that the machine maps at an address the guest chose; its owner accesses it by offset.
+//! memory that the machine maps at an address the guest chose; its owner accesses it by offset, and
+//! can put parts of a [`SparseMemory`] in it for the guest to see.
 //! Both are freed when the last user drops them, which [`crate::kvm::KvmVm`] delays until the
 //! memory slot is gone.
 
+#![expect(
+    unsafe_code,
+    reason = "a part of a mapping is only replaced through its raw address"
+)]
+
+use std::io;
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::Arc;
 
@@ -17,6 +25,10 @@ use vm_memory::{
 };
 
 use crate::layout;
+use crate::sparse::SparseMemory;
+
+/// Bytes of a page.
+const PAGE: u64 = 4096;
 
 /// Guest memory as the device models share it.
 pub type SharedMemory = Arc<dyn GuestMemory>;
@@ -161,6 +173,30 @@ pub struct IoRegionError {
     pub len: u64,
 }
 
+/// A part of an [`IoRegion`] could not be replaced.
+#[derive(Debug, thiserror::Error)]
+pub enum ShowError {
+    /// It is not whole pages inside the region, or what it is to show not whole pages inside that.
+    #[error("{len:#x} bytes at {offset:#x}: not whole pages inside the I/O region and the memory")]
+    Range {
+        /// Where in the region.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+    },
+    /// The kernel refused; the part has zeroed memory of the region's own.
+    #[error("cannot map {len:#x} bytes at {offset:#x} of the I/O region")]
+    Map {
+        /// Where in the region.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
 /// Host memory that the guest sees at an address of its choice.
 #[derive(Debug)]
 pub struct IoRegion {
@@ -251,6 +287,91 @@ impl IoRegion {
         Ok(())
     }
 
+    /// Puts `len` bytes of `memory`, from `from` on, at `offset`: the guest sees them, and changes
+    /// on either side are seen on the other at once.
+    ///
+    /// # Errors
+    ///
+    /// Fails if anything is not whole pages inside, or the kernel refuses.
+    pub fn show(
+        &self,
+        offset: u64,
+        memory: &SparseMemory,
+        from: u64,
+        len: u64,
+    ) -> Result<(), ShowError> {
+        if !memory.contains(from, len) || from % PAGE != 0 {
+            return Err(ShowError::Range { offset, len });
+        }
+        let shown = self.replace(offset, len, Some((memory, from)));
+        if matches!(shown, Err(ShowError::Map { .. })) {
+            // The kernel may have taken away what was there before it failed.
+            self.replace(offset, len, None)?;
+        }
+        shown
+    }
+
+    /// Puts zeroed memory of the region's own at `offset`: the guest sees nothing else there any
+    /// more.
+    ///
+    /// # Errors
+    ///
+    /// Fails if that is not whole pages inside, or the kernel refuses; the machine cannot go on
+    /// then, because the guest may still see what it should not.
+    pub fn hide(&self, offset: u64, len: u64) -> Result<(), ShowError> {
+        self.replace(offset, len, None)
+    }
+
+    /// Replaces a part of the mapping; the memory slot follows.
+    fn replace(
+        &self,
+        offset: u64,
+        len: u64,
+        shown: Option<(&SparseMemory, u64)>,
+    ) -> Result<(), ShowError> {
+        let range = ShowError::Range { offset, len };
+        let inside = offset.checked_add(len).is_some_and(|end| end <= self.len());
+        if !inside || len == 0 || offset % PAGE != 0 || len % PAGE != 0 {
+            return Err(range);
+        }
+        let (Ok(start), Ok(size)) = (usize::try_from(offset), usize::try_from(len)) else {
+            return Err(range);
+        };
+        let (flags, fd, from) = match shown {
+            Some((memory, from)) => (libc::MAP_SHARED, memory.file().as_raw_fd(), from),
+            None => (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0),
+        };
+        let Ok(from) = libc::off_t::try_from(from) else {
+            return Err(range);
+        };
+        // SAFETY: the address stays inside the mapping, whose length was compared above.
+        let address = unsafe { self.map.as_ptr().add(start) };
+        // SAFETY: the range is whole pages of a mapping that this object owns, so nothing else is
+        // replaced. Rust code reaches it only by volatile copies and atomics through raw pointers,
+        // so no reference into it exists. A file has at least the size that was checked, for ever,
+        // so that no access goes past its end. The mapping's owner unmaps all of its range however
+        // it is made up.
+        let mapped = unsafe {
+            libc::mmap(
+                address.cast(),
+                size,
+                libc::PROT_READ | libc::PROT_WRITE,
+                flags | libc::MAP_FIXED | libc::MAP_NORESERVE,
+                fd,
+                from,
+            )
+        };
+        if mapped == libc::MAP_FAILED {
+            let source = io::Error::last_os_error();
+            return Err(ShowError::Map {
+                offset,
+                len,
+                source,
+            });
+        }
+        Ok(())
+    }
+
     fn error(&self, offset: u64) -> IoRegionError {
         IoRegionError {
             offset,
@@ -310,5 +431,72 @@ mod tests {
         assert!(region.load_u64(8188).is_err());
         assert!(region.store_u64(u64::MAX, 0).is_err());
         assert!(region.write(8190, &[0; 4]).is_err());
+    }
+
+    /// What is shown is the memory itself, both ways; hidden, the place is zero and the memory keeps
+    /// what it has; what is beside it is not touched.
+    #[test]
+    fn show_and_hide() {
+        let region = IoRegion::new(0x1_0000_0000, 4 << 20).unwrap();
+        let memory = SparseMemory::new(64 << 30).unwrap();
+        let (at, from) = (2 << 20, 40 << 30);
+        region.store_u64(at - 8, 1).unwrap();
+        region.store_u64(at, 2).unwrap();
+        memory.write(from + 4096, &[3; 8]).unwrap();
+        region.show(at, &memory, from, 8192).unwrap();
+        let mut bytes = [9; 8];
+        region.read(at, &mut bytes).unwrap();
+        assert_eq!(bytes, [0; 8], "not what was there before");
+        region.read(at + 4096, &mut bytes).unwrap();
+        assert_eq!(bytes, [3; 8]);
+        region.write(at + 4, &[4; 8]).unwrap();
+        memory.read(from + 4, &mut bytes).unwrap();
+        assert_eq!(bytes, [4; 8]);
+        memory.write(from + 8, &[5; 8]).unwrap();
+        region.read(at + 8, &mut bytes).unwrap();
+        assert_eq!(bytes, [5; 8]);
+        region.hide(at, 8192).unwrap();
+        assert_eq!(region.load_u64(at), Ok(0));
+        region.store_u64(at, 6).unwrap();
+        memory.read(from + 8, &mut bytes).unwrap();
+        assert_eq!(bytes, [5; 8], "out of reach");
+        assert_eq!(region.load_u64(at - 8), Ok(1));
+        region.show(at, &memory, from, 4096).unwrap();
+        assert_eq!(region.load_u64(at + 8), Ok(0x0505_0505_0505_0505));
+    }
+
+    /// Memory that is discarded while it is shown reads as zeros through the region.
+    #[test]
+    fn discarded_while_shown() {
+        let region = IoRegion::new(0x1_0000_0000, 1 << 20).unwrap();
+        let memory = SparseMemory::new(1 << 20).unwrap();
+        region.show(0, &memory, 4096, 4096).unwrap();
+        region.store_u64(16, 7).unwrap();
+        memory.discard(4096, 4096).unwrap();
+        assert_eq!(region.load_u64(16), Ok(0));
+    }
+
+    /// Parts that are not whole pages, or not inside the region or the memory, are refused before
+    /// anything changes.
+    #[test]
+    fn refused_parts() {
+        let region = IoRegion::new(0x1_0000_0000, 8192).unwrap();
+        let memory = SparseMemory::new(8192).unwrap();
+        region.store_u64(0, 1).unwrap();
+        for (offset, from, len) in [
+            (0, 0, 0),
+            (8, 0, 4096),
+            (0, 8, 4096),
+            (0, 0, 4095),
+            (4096, 0, 8192),
+            (0, 4096, 8192),
+            (u64::MAX - 4095, 0, 4096),
+            (0, u64::MAX - 4095, 4096),
+        ] {
+            let shown = region.show(offset, &memory, from, len);
+            assert!(matches!(shown, Err(ShowError::Range { .. })), "{offset:#x}");
+        }
+        assert!(region.hide(8192, 4096).is_err());
+        assert_eq!(region.load_u64(0), Ok(1));
     }
 }

@@ -84,8 +84,13 @@ impl SparseMemory {
         self.len == 0
     }
 
+    /// The file, for mapping it.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
     /// Whether all of a range is inside.
-    fn contains(&self, offset: u64, len: u64) -> bool {
+    pub(crate) fn contains(&self, offset: u64, len: u64) -> bool {
         offset.checked_add(len).is_some_and(|end| end <= self.len)
     }
 

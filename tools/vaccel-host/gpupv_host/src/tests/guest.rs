@@ -2,7 +2,6 @@
 //! A guest for tests: it encodes commands, decodes answers, and owns what the host calls the world.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use engine::{BuiltIn, Outcome};
@@ -12,7 +11,7 @@ use vaccel_isa::{AllocationData, CommandStream, Segment};
 
 use crate::{
     Channel, Env, Host, HostConfig, HostMemory, HostMemoryError, IoSpace, IoSpaceError, Job,
-    JobOutcome, MessageIn, VgpuConfig, VgpuId,
+    JobOutcome, MessageIn, ShowError, VgpuConfig, VgpuId,
 };
 
 pub const GPU: VgpuId = VgpuId(0);
@@ -21,16 +20,34 @@ pub const MIB: u64 = 1 << 20;
 /// Guest memory, from address 0.
 pub const MEMORY: usize = 16 << 20;
 
-pub struct FakeIo(Mutex<BTreeMap<u64, u64>>, AtomicU64);
+/// Memory of the GPUs.
+pub type Memories = Arc<Mutex<BTreeMap<VgpuId, Arc<FakeMemory>>>>;
+
+/// The I/O space: words, and what is shown of GPUs' memory, by offset.
+pub struct FakeIo {
+    words: Mutex<BTreeMap<u64, u64>>,
+    len: u64,
+    memories: Memories,
+    shown: Mutex<BTreeMap<u64, (VgpuId, u64, u64)>>,
+}
+
+impl FakeIo {
+    /// The part of a GPU's memory that is seen at an offset.
+    pub fn seen(&self, offset: u64) -> Option<(Arc<FakeMemory>, u64)> {
+        let shown = self.shown.lock().unwrap();
+        let (first, (vgpu, at, len)) = shown.range(..=offset).next_back()?;
+        let into = offset - first;
+        let memory = Arc::clone(self.memories.lock().unwrap().get(vgpu)?);
+        (into < *len).then_some((memory, at + into))
+    }
+}
 
 impl IoSpace for FakeIo {
     fn store_u64(&self, offset: u64, value: u64) {
         assert_eq!(offset % 8, 0);
-        assert!(
-            offset + 8 <= self.1.load(Ordering::Relaxed) - 4096,
-            "last page"
-        );
-        let mut words = self.0.lock().unwrap();
+        assert!(offset + 8 <= self.len - 4096, "last page");
+        assert!(self.seen(offset).is_none(), "a fence in an allocation");
+        let mut words = self.words.lock().unwrap();
         if value == 0 {
             words.remove(&offset);
         } else {
@@ -39,7 +56,23 @@ impl IoSpace for FakeIo {
     }
 
     fn load_u64(&self, offset: u64) -> u64 {
-        self.0.lock().unwrap().get(&offset).copied().unwrap_or(0)
+        let words = self.words.lock().unwrap();
+        words.get(&offset).copied().unwrap_or(0)
+    }
+
+    fn show(&self, offset: u64, memory: (VgpuId, u64), len: u64) -> Result<(), ShowError> {
+        assert!(offset + len <= self.len - 4096, "last page");
+        let (vgpu, at) = memory;
+        let mut shown = self.shown.lock().unwrap();
+        let before = shown.range(..offset + len).next_back();
+        assert!(before.is_none_or(|(first, (_, _, len))| first + len <= offset));
+        shown.insert(offset, (vgpu, at, len));
+        Ok(())
+    }
+
+    fn hide(&self, offset: u64, len: u64) {
+        let gone = self.shown.lock().unwrap().remove(&offset);
+        assert_eq!(gone.map(|(_, _, len)| len), Some(len));
     }
 }
 
@@ -116,7 +149,7 @@ pub struct World {
     pub gpadls: BTreeMap<u32, Vec<GuestRange>>,
     pub io: Option<(u64, Arc<FakeIo>)>,
     pub refuse_io: bool,
-    pub memories: BTreeMap<VgpuId, Arc<FakeMemory>>,
+    pub memories: Memories,
 }
 
 impl Env for World {
@@ -146,18 +179,29 @@ impl Env for World {
             let reason = "taken".to_owned();
             return Err(IoSpaceError { gpa, len, reason });
         }
-        let io = Arc::new(FakeIo(Mutex::default(), AtomicU64::new(len)));
+        let io = Arc::new(FakeIo {
+            words: Mutex::default(),
+            len,
+            memories: Arc::clone(&self.memories),
+            shown: Mutex::default(),
+        });
         self.io = Some((gpa, Arc::clone(&io)));
         Ok(io)
     }
 
     fn unmap_io_space(&mut self) {
-        assert!(self.io.take().is_some(), "unmapped twice");
+        let (_, io) = self.io.take().expect("unmapped twice");
+        assert!(io.shown.lock().unwrap().is_empty());
     }
 
     fn host_memory(&mut self, vgpu: VgpuId) -> Option<Arc<dyn HostMemory>> {
         let memory = Arc::new(FakeMemory(Mutex::default()));
-        assert!(self.memories.insert(vgpu, Arc::clone(&memory)).is_none());
+        let before = self
+            .memories
+            .lock()
+            .unwrap()
+            .insert(vgpu, Arc::clone(&memory));
+        assert!(before.is_none(), "asked for once");
         Some(memory)
     }
 
@@ -462,6 +506,34 @@ impl Guest {
         let none = CreateAllocationFlags::EMPTY;
         let (_, entries) = self.create(device, Handle::NONE, none, &[&data])?;
         Ok(entries[0].allocation)
+    }
+
+    pub fn lock(&mut self, device: Handle, allocation: Handle) -> Result<u64, NtStatus> {
+        let body = Lock2 {
+            device,
+            allocation,
+            ..Lock2::default()
+        };
+        self.call(body).map(|reply| reply.cpu_visible_address)
+    }
+
+    pub fn unlock(&mut self, device: Handle, allocation: Handle) -> Result<NtStatus, NtStatus> {
+        self.call(Unlock2 {
+            device,
+            allocation,
+            ..Unlock2::default()
+        })
+    }
+
+    /// The part of a GPU's memory that the guest sees at a guest-physical address.
+    pub fn seen(&self, address: u64) -> Option<(Arc<FakeMemory>, u64)> {
+        let (base, io) = self.world.io.as_ref().unwrap();
+        io.seen(address - base)
+    }
+
+    /// What the guest's GPU has as memory.
+    pub fn gpu_memory(&self) -> Arc<FakeMemory> {
+        Arc::clone(&self.world.memories.lock().unwrap()[&GPU])
     }
 
     /// Destroys allocations.

@@ -43,9 +43,9 @@ fn jobs_work_in_host_memory() {
         assert_eq!(guest.run_all(), [Outcome::Done], "round {round}");
         assert_eq!(guest.f32s(2 * 4096, 4), [0.0; 4], "zero at first");
         assert_eq!(guest.f32s(2 * 4096 + 16, 4), [1.0; 4]);
-        assert_eq!(guest.world.memories[&GPU].pages(), 2, "two were touched");
+        assert_eq!(guest.gpu_memory().pages(), 2, "two were touched");
         guest.destroy(setup.device, &[allocation]).unwrap();
-        assert_eq!(guest.world.memories[&GPU].pages(), 0, "given back");
+        assert_eq!(guest.gpu_memory().pages(), 0, "given back");
         assert_eq!(guest.host.census().committed_bytes, 0);
     }
     guest.finish();
@@ -182,7 +182,7 @@ fn destruction_waits() {
     assert_eq!(guest.run_all(), [Outcome::Done]);
     assert!(guest.completion(transaction).is_some());
     assert_eq!(guest.host.census().committed_bytes, 0);
-    assert_eq!(guest.world.memories[&GPU].pages(), 0);
+    assert_eq!(guest.gpu_memory().pages(), 0);
     guest.finish();
 }
 
@@ -213,7 +213,7 @@ fn channels_close() {
         guest.post(&Request::new(body, (&list).into()).unwrap());
         guest.host.channel_closed(channel, &mut guest.world);
         guest.run_all();
-        assert_eq!(guest.world.memories[&GPU].pages(), 0);
+        assert_eq!(guest.gpu_memory().pages(), 0);
         assert_eq!(guest.host.census().committed_bytes, 0);
     }
 }

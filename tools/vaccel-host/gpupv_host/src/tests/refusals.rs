@@ -66,7 +66,6 @@ fn commands_of_later_hosts() {
         );
     }
     fails(&mut guest, OpenSyncObject::default(), ());
-    fails(&mut guest, Lock2::default(), ());
     fails(&mut guest, QueryStatistics::default(), ());
     fails(&mut guest, IsFeatureEnabled::default(), ());
     fails(&mut guest, CreateHwQueue::default(), &[]);
