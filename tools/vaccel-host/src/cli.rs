@@ -53,6 +53,19 @@ pub struct RunArgs {
     /// number with K, M or G [default: all].
     #[arg(long, value_parser = parse_size)]
     pub lock_window: Option<u64>,
+    /// What a process may use of a virtual GPU's own memory: a number with K, M or G.
+    #[arg(long, default_value = "1G", value_parser = parse_size)]
+    pub budget: u64,
+    /// What a process may use of the host's memory, guest memory included: a number with K, M or G.
+    #[arg(long, default_value = "1G", value_parser = parse_size)]
+    pub budget_non_local: u64,
+    /// What all processes together may use of a virtual GPU's own memory, at least the budget: a
+    /// number with K, M or G.
+    #[arg(long, default_value = "1G", value_parser = parse_size)]
+    pub gpu_memory: u64,
+    /// What they may use of the host's memory, at least the budget: a number with K, M or G.
+    #[arg(long, default_value = "1G", value_parser = parse_size)]
+    pub gpu_memory_non_local: u64,
     /// Memory of each virtual GPU for allocations that are not guest memory: a number with K, M or
     /// G.
     #[arg(long, default_value = "8G", value_parser = parse_size)]

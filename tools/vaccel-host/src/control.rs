@@ -8,6 +8,7 @@
 //! | `{"op":"engine-fault","job":"flip-one-element","vgpu":0}` | `{"ok":true}`; the next job that writes leaves one wrong element |
 //! | `{"op":"rescind","channel":"global"}`, `{"op":"rescind","channel":"vgpu","vgpu":0}` | `{"ok":true}` |
 //! | `{"op":"offer",..}` as for rescind | `{"ok":true}`; offers the channel again |
+//! | `{"op":"budget","vgpu":0,"segment":"local","bytes":4096}`, `"segment":"non-local"` | `{"ok":true}`; the budget from now on, or the configured one again without `bytes` |
 //! | `{"op":"exit","code":0}` | `{"ok":true}`; the exit status when the guest powers off |
 //!
 //! Anything else is answered `{"error":".."}`.
@@ -16,6 +17,7 @@ use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use vaccel_isa::Segment;
 use vmm::SerialOutput;
 
 use crate::inbox::Inbox;
@@ -48,6 +50,16 @@ pub enum Request {
     Rescind(Target),
     /// Offer a channel again.
     Offer(Target),
+    /// Change the budget of processes.
+    Budget {
+        /// On which virtual GPU.
+        #[serde(default)]
+        vgpu: usize,
+        /// Of which memory.
+        segment: SegmentGroup,
+        /// To how many bytes; to what was configured if not given.
+        bytes: Option<u64>,
+    },
     /// Set the exit status.
     Exit {
         /// The status.
@@ -61,6 +73,25 @@ pub enum Request {
 pub enum EngineFault {
     /// One element of the next result is wrong.
     FlipOneElement,
+}
+
+/// A group of memory segments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SegmentGroup {
+    /// The GPU's own memory.
+    Local,
+    /// The host's memory.
+    NonLocal,
+}
+
+impl From<SegmentGroup> for Segment {
+    fn from(group: SegmentGroup) -> Self {
+        match group {
+            SegmentGroup::Local => Self::Local,
+            SegmentGroup::NonLocal => Self::NonLocal,
+        }
+    }
 }
 
 /// A channel of the GPU-PV host.
@@ -163,6 +194,21 @@ mod tests {
         assert_eq!(
             parse(r#"{"op":"offer","channel":"global"}"#),
             Ok(Request::Offer(Target::Global))
+        );
+        let budget = |segment, bytes| {
+            Ok(Request::Budget {
+                vgpu: 0,
+                segment,
+                bytes,
+            })
+        };
+        assert_eq!(
+            parse(r#"{"op":"budget","vgpu":0,"segment":"local","bytes":7}"#),
+            budget(SegmentGroup::Local, Some(7))
+        );
+        assert_eq!(
+            parse(r#"{"op":"budget","segment":"non-local"}"#),
+            budget(SegmentGroup::NonLocal, None)
         );
     }
 

@@ -270,6 +270,14 @@ impl Device {
                 Some(Err(error)) => control::refused(&format!("{error:#}")),
                 None => control::refused("no such virtual GPU"),
             },
+            Ok(Request::Budget {
+                vgpu,
+                segment,
+                bytes,
+            }) => match self.vgpu(vgpu) {
+                Some(vgpu) if self.host.set_budget(vgpu, segment.into(), bytes) => control::ok(),
+                _ => control::refused("no such virtual GPU"),
+            },
             Ok(Request::Exit { code }) => {
                 self.exit = Some(code);
                 control::ok()

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
-use gpupv_host::{Host, HostConfig, VgpuConfig};
+use gpupv_host::{Host, HostConfig, PerSegment, VgpuConfig};
 use vmbus_server::{Server, ServerConfig};
 use vmm::{Attachments, End, PciFunction, SparseMemory, StopHandle, Vm, VmConfig};
 
@@ -121,6 +121,14 @@ fn gpus(args: &RunArgs) -> Result<(Host, Vec<Arc<dyn PciFunction>>)> {
     let mut functions: Vec<Arc<dyn PciFunction>> = Vec::new();
     for number in 0..args.vgpu {
         let vgpu = host.add_vgpu(VgpuConfig {
+            budget: PerSegment {
+                local: args.budget,
+                non_local: args.budget_non_local,
+            },
+            memory: PerSegment {
+                local: args.gpu_memory.max(args.budget),
+                non_local: args.gpu_memory_non_local.max(args.budget_non_local),
+            },
             commit_limit: args.commit_limit,
             ..VgpuConfig::numbered(u32::from(number))
         })?;

@@ -3,10 +3,9 @@
 
 use gpupv::{
     AdapterCaps, AdapterInfo, AdapterTypeFlags, ClockData, CloseAdapter, DeviceTypes,
-    GetInternalAdapterInfo, MemorySegmentGroup, NoFixedReply, NtStatus, OpenAdapter,
-    OpenAdapterReply, QueryAdapterInfo, QueryAdapterInfoReply, QueryClockCalibration,
-    QueryClockCalibrationReply, QueryType, QueryVideoMemoryInfo, Request, Version, VideoMemoryInfo,
-    PCI_DEVICE_COMPUTE, PCI_DEVICE_RENDER, PCI_VENDOR,
+    GetInternalAdapterInfo, NoFixedReply, NtStatus, OpenAdapter, OpenAdapterReply,
+    QueryAdapterInfo, QueryAdapterInfoReply, QueryClockCalibration, QueryClockCalibrationReply,
+    QueryType, Request, Version, PCI_DEVICE_COMPUTE, PCI_DEVICE_RENDER, PCI_VENDOR,
 };
 
 use crate::call::{Call, Verdict};
@@ -120,30 +119,6 @@ impl Host {
         call.answer(request, &reply, data.as_slice())
     }
 
-    /// All memory is in the local group: the GPU works in guest memory.
-    pub(crate) fn query_video_memory_info(
-        &mut self,
-        call: &Call,
-        request: &Request<'_, QueryVideoMemoryInfo>,
-        _env: &mut dyn Env,
-    ) -> Verdict {
-        let body = request.body();
-        call.vgpu.check_adapter(body.adapter)?;
-        if body.physical_adapter_index != 0 {
-            return Err(NtStatus::INVALID_PARAMETER);
-        }
-        let reply = match body.memory_segment_group {
-            MemorySegmentGroup::LOCAL => VideoMemoryInfo {
-                budget: self.vgpu(call.vgpu)?.config.budget,
-                current_usage: self.process(call.process)?.used(call.vgpu),
-                ..VideoMemoryInfo::default()
-            },
-            MemorySegmentGroup::NON_LOCAL => VideoMemoryInfo::default(),
-            _ => return Err(NtStatus::INVALID_PARAMETER),
-        };
-        call.answer(request, &reply, ())
-    }
-
     pub(crate) fn query_clock_calibration(
         &mut self,
         call: &Call,
@@ -184,7 +159,7 @@ impl Vgpu {
                 words(&[flags.bits()])
             }
             query::SEGMENT_SIZE => {
-                let sizes = [0, 0, self.config.memory];
+                let sizes = [self.config.memory.local, 0, self.config.memory.non_local];
                 sizes.iter().flat_map(|size| size.to_le_bytes()).collect()
             }
             query::DRIVER_VERSION => words(&[DRIVER_MODEL]),

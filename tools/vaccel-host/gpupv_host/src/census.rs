@@ -36,6 +36,12 @@ pub struct Census {
     pub locked_bytes: u64,
     /// Bytes made resident.
     pub resident_bytes: u64,
+    /// Those in the GPUs' own memory.
+    pub resident_local_bytes: u64,
+    /// Those in the host's memory.
+    pub resident_non_local_bytes: u64,
+    /// Bytes of memory reserved by processes.
+    pub reserved_bytes: u64,
     /// CPU waits without an answer.
     pub cpu_waits: u64,
     /// Work queued to contexts.
@@ -79,7 +85,14 @@ impl Host {
                 add(&mut census.va_ranges, count(space.ranges()));
             }
             for bytes in process.usage.values() {
-                add(&mut census.resident_bytes, *bytes);
+                add(&mut census.resident_local_bytes, bytes.local);
+                add(&mut census.resident_non_local_bytes, bytes.non_local);
+                add(&mut census.resident_bytes, bytes.local);
+                add(&mut census.resident_bytes, bytes.non_local);
+            }
+            for bytes in process.reservations.values() {
+                add(&mut census.reserved_bytes, bytes.local);
+                add(&mut census.reserved_bytes, bytes.non_local);
             }
             for (_, object) in process.objects.iter() {
                 let counter = match &object.kind {

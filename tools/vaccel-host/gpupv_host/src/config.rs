@@ -5,6 +5,8 @@
 use engine::{BuiltIn, Engine};
 use gpupv::{Guid, Luid};
 
+use crate::segment::PerSegment;
+
 /// Virtual GPUs of one VM.
 pub const MAX_VGPUS: usize = 16;
 /// Host processes of one VM.
@@ -92,10 +94,10 @@ pub struct VgpuConfig {
     pub name: String,
     /// Compute accelerator (PCI device 008A) rather than render device (008E).
     pub compute_only: bool,
-    /// Bytes a process may have resident without being told to trim.
-    pub budget: u64,
-    /// Bytes all processes together can have resident.
-    pub memory: u64,
+    /// Bytes a process may have resident in a segment group without being told to trim.
+    pub budget: PerSegment<u64>,
+    /// Bytes all processes together can have resident in a segment group.
+    pub memory: PerSegment<u64>,
     /// Bytes all allocations that are not guest memory can have together.
     pub commit_limit: u64,
     /// What its engine says about itself.
@@ -103,8 +105,8 @@ pub struct VgpuConfig {
 }
 
 impl VgpuConfig {
-    /// The `number`-th GPU of a VM, with LUIDs made from the number, 1 GiB of memory, all of it
-    /// as budget, and the built-in engine.
+    /// The `number`-th GPU of a VM, with LUIDs made from the number, 1 GiB of memory in each segment
+    /// group, all of it as budget, and the built-in engine.
     pub fn numbered(number: u32) -> Self {
         const GIB: u64 = 1 << 30;
         let low = 0x0001_0000_u32.wrapping_add(number);
@@ -115,8 +117,8 @@ impl VgpuConfig {
             host_adapter_luid: Luid::new(low, 0x20),
             name: format!("vaccel virtual GPU {number}"),
             compute_only: true,
-            budget: GIB,
-            memory: GIB,
+            budget: PerSegment::both(GIB),
+            memory: PerSegment::both(GIB),
             commit_limit: DEFAULT_COMMIT_LIMIT,
             engine: BuiltIn.info(),
         }

@@ -159,7 +159,7 @@ impl Host {
             CommandId::OpenResource => run!(not_supported::<gpupv::OpenResource>),
             CommandId::QueryStatistics => run!(not_supported::<gpupv::QueryStatistics>),
             CommandId::ChangeVideoMemoryReservation => {
-                run!(not_supported::<gpupv::ChangeVideoMemoryReservation>)
+                run!(Self::change_reservation)
             }
             CommandId::CreateHwQueue => run!(not_supported::<gpupv::CreateHwQueue>),
             CommandId::DestroyHwQueue => run!(not_supported::<gpupv::DestroyHwQueue>),

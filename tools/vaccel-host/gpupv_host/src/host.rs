@@ -21,6 +21,7 @@ use crate::job::{Cancel, JobId, JobOutcome};
 use crate::object::Kind;
 use crate::pci::{Negotiation, PciWindow};
 use crate::process::Process;
+use crate::segment::PerSegment;
 use crate::va::VaTable;
 
 /// No more virtual GPUs can be added.
@@ -39,6 +40,8 @@ pub(crate) struct Vgpu {
     pub(crate) last: (u32, u32),
     /// The next job gives a wrong result.
     pub(crate) flip: bool,
+    /// Budgets set since it was configured.
+    pub(crate) set_budget: PerSegment<Option<u64>>,
     /// Where its allocations lie.
     pub(crate) memory: GpuMemory,
 }
@@ -135,6 +138,7 @@ impl Host {
             running: None,
             last: (0, 0),
             flip: false,
+            set_budget: PerSegment::default(),
         });
         Ok(id)
     }
@@ -275,9 +279,11 @@ impl Host {
     }
 
     /// Bytes resident on a GPU, of all processes.
-    pub(crate) fn resident_on(&self, vgpu: VgpuId) -> u64 {
+    pub(crate) fn resident_on(&self, vgpu: VgpuId) -> PerSegment<u64> {
         let used = self.processes.iter().map(|(_, process)| process.used(vgpu));
-        used.fold(0, u64::saturating_add)
+        used.fold(PerSegment::default(), |sum, used| {
+            sum.zip(used, u64::saturating_add)
+        })
     }
 
     /// Gives up the memory of an allocation that is gone: guest pages are no longer accessible,

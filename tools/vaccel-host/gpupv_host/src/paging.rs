@@ -2,8 +2,9 @@
 //! Paging queues and residency (protocol 4.6).
 //!
 //! Residency is counted: an allocation stays resident until it was evicted as often as it was made
-//! resident. A process that would exceed its budget is told how many bytes to trim; one that says
-//! it cannot trim further may use the GPU's whole memory.
+//! resident. Each segment group has a budget and a memory of its own; guest memory counts in the
+//! host's. A process that would exceed a budget is told how many bytes to trim; one that says it
+//! cannot trim further may use the GPU's whole memory.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use crate::fence::FenceValue;
 use crate::host::Host;
 use crate::object::{Kind, PagingQueue, SyncObject};
 use crate::process::Process;
+use crate::segment::PerSegment;
 
 impl Host {
     pub(crate) fn create_paging_queue(
@@ -113,13 +115,11 @@ impl Host {
             return Err(NtStatus::INVALID_PARAMETER);
         }
         let new = change.bytes(process, call.vgpu, |now, _| now == 0)?;
-        let used = process.used(call.vgpu).checked_add(new);
-        let used = used.ok_or(NtStatus::NO_MEMORY)?;
-        let config = &self.vgpu(call.vgpu)?.config;
-        let others = self.resident_on(call.vgpu).checked_add(new);
-        let over = |limit: u64, bytes: u64| bytes.saturating_sub(limit);
-        let trim = over(config.budget, used);
-        let short = over(config.memory, others.unwrap_or(u64::MAX));
+        let used = process.used(call.vgpu).zip(new, u64::saturating_add);
+        let vgpu = self.vgpu(call.vgpu)?;
+        let all = self.resident_on(call.vgpu).zip(new, u64::saturating_add);
+        let trim = missing(used, vgpu.budget(), new);
+        let short = missing(all, vgpu.config.memory, new);
         let insists = MakeResidentFlags::CANT_TRIM_FURTHER.union(MakeResidentFlags::MUST_SUCCEED);
         let insists = body.flags.bits() & insists.bits() != 0;
         if short != 0 || (trim != 0 && !insists) {
@@ -173,7 +173,7 @@ impl Host {
             }
         }
         let gone = change.bytes(process, call.vgpu, |now, times| now == times)?;
-        let used = process.used(call.vgpu).saturating_sub(gone);
+        let used = process.used(call.vgpu).zip(gone, u64::saturating_sub);
         let process = self.process_mut(call.process)?;
         for (handle, times) in &change.times {
             let allocation = process.allocation_mut(call.vgpu, *handle)?;
@@ -181,12 +181,20 @@ impl Host {
             allocation.backing.set_resident(allocation.resident != 0);
         }
         process.set_used(call.vgpu, used);
-        let budget = self.vgpu(call.vgpu)?.config.budget;
+        let budget = self.vgpu(call.vgpu)?.budget();
         let reply = EvictReply {
-            num_bytes_to_trim: used.saturating_sub(budget),
+            num_bytes_to_trim: used.zip(budget, u64::saturating_sub).max(),
         };
         call.answer(request, &reply, ())
     }
+}
+
+/// What a use is over a limit, in the group where that is more; a group that gets nothing more is
+/// not looked at.
+fn missing(use_: PerSegment<u64>, limit: PerSegment<u64>, new: PerSegment<u64>) -> u64 {
+    let over = use_.zip(limit, u64::saturating_sub);
+    over.zip(new, |over, new| if new == 0 { 0 } else { over })
+        .max()
 }
 
 /// How often each allocation of a list is to be made resident or evicted.
@@ -235,12 +243,13 @@ impl Change {
         process: &Process,
         vgpu: VgpuId,
         counts: impl Fn(u32, u32) -> bool,
-    ) -> Result<u64, NtStatus> {
-        let mut bytes = 0_u64;
+    ) -> Result<PerSegment<u64>, NtStatus> {
+        let mut bytes = PerSegment::default();
         for (handle, times) in &self.times {
             let allocation = process.allocation(vgpu, *handle)?;
             if counts(allocation.resident, *times) {
-                bytes = bytes.saturating_add(allocation.bytes());
+                let sum: &mut u64 = bytes.of_mut(allocation.segment);
+                *sum = sum.saturating_add(allocation.bytes());
             }
         }
         Ok(bytes)

@@ -10,6 +10,7 @@ use crate::config::MAX_OBJECTS;
 use crate::env::VgpuId;
 use crate::handle_table::{Full, HandleTable};
 use crate::object::{Allocation, Context, Device, Kind, Object, PagingQueue, Resource, SyncObject};
+use crate::segment::PerSegment;
 use crate::va::VaSpace;
 
 /// A host process.
@@ -20,7 +21,9 @@ pub struct Process {
     /// Address spaces, by GPU.
     pub spaces: BTreeMap<VgpuId, VaSpace>,
     /// Resident bytes, by GPU.
-    pub usage: BTreeMap<VgpuId, u64>,
+    pub usage: BTreeMap<VgpuId, PerSegment<u64>>,
+    /// Reserved bytes, by GPU.
+    pub reservations: BTreeMap<VgpuId, PerSegment<u64>>,
 }
 
 /// Makes the typed lookups: the object must be on that GPU and of that kind.
@@ -53,6 +56,7 @@ impl Process {
             objects: HandleTable::new(MAX_OBJECTS),
             spaces: BTreeMap::new(),
             usage: BTreeMap::new(),
+            reservations: BTreeMap::new(),
         }
     }
 
@@ -143,16 +147,30 @@ impl Process {
     }
 
     /// Resident bytes on a GPU.
-    pub fn used(&self, vgpu: VgpuId) -> u64 {
-        self.usage.get(&vgpu).copied().unwrap_or(0)
+    pub fn used(&self, vgpu: VgpuId) -> PerSegment<u64> {
+        self.usage.get(&vgpu).copied().unwrap_or_default()
     }
 
     /// Changes the resident bytes on a GPU.
-    pub fn set_used(&mut self, vgpu: VgpuId, bytes: u64) {
-        if bytes == 0 {
-            self.usage.remove(&vgpu);
-        } else {
-            self.usage.insert(vgpu, bytes);
-        }
+    pub fn set_used(&mut self, vgpu: VgpuId, bytes: PerSegment<u64>) {
+        set(&mut self.usage, vgpu, bytes);
+    }
+
+    /// Reserved bytes on a GPU.
+    pub fn reserved(&self, vgpu: VgpuId) -> PerSegment<u64> {
+        self.reservations.get(&vgpu).copied().unwrap_or_default()
+    }
+
+    /// Changes the reserved bytes on a GPU.
+    pub fn set_reserved(&mut self, vgpu: VgpuId, bytes: PerSegment<u64>) {
+        set(&mut self.reservations, vgpu, bytes);
+    }
+}
+
+fn set(map: &mut BTreeMap<VgpuId, PerSegment<u64>>, vgpu: VgpuId, bytes: PerSegment<u64>) {
+    if bytes.is_zero() {
+        map.remove(&vgpu);
+    } else {
+        map.insert(vgpu, bytes);
     }
 }

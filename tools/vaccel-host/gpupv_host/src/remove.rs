@@ -87,7 +87,9 @@ impl Host {
             return None;
         };
         if allocation.resident != 0 {
-            let used = owner.used(vgpu).saturating_sub(allocation.bytes());
+            let mut used = owner.used(vgpu);
+            let in_segment = used.of_mut(allocation.segment);
+            *in_segment = in_segment.saturating_sub(allocation.bytes());
             owner.set_used(vgpu, used);
         }
         if let Ok(resource) = owner.resource_mut(vgpu, allocation.resource) {
@@ -148,6 +150,7 @@ impl Host {
             }
             if let Some(process) = self.processes.get_mut(process) {
                 process.spaces.remove(&vgpu);
+                process.reservations.remove(&vgpu);
             }
         }
     }

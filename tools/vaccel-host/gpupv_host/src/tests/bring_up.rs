@@ -92,10 +92,8 @@ fn adapter_queries() {
     }
     assert_eq!(ask(&mut guest, 30, 4).unwrap(), [1, 0, 0, 0]);
     assert_eq!(ask(&mut guest, 31, 28).unwrap()[4..6], [0x14, 0x14]);
-    assert_eq!(
-        ask(&mut guest, 3, 24).unwrap()[16..24],
-        (6 * MIB).to_le_bytes()
-    );
+    let sizes = [5 * MIB, 0, 6 * MIB].map(u64::to_le_bytes).concat();
+    assert_eq!(ask(&mut guest, 3, 24).unwrap()[..24], sizes);
     assert_eq!(ask(&mut guest, 13, 4).unwrap(), 2900_u32.to_le_bytes());
     let unknown = ask(&mut guest, 9999, 16);
     assert_eq!(unknown, failed(NtStatus::NOT_SUPPORTED));

@@ -11,7 +11,7 @@ use vaccel_isa::{AllocationData, CommandStream, Segment};
 
 use crate::{
     Channel, Env, Host, HostConfig, HostMemory, HostMemoryError, IoSpace, IoSpaceError, Job,
-    JobOutcome, MessageIn, ShowError, VgpuConfig, VgpuId,
+    JobOutcome, MessageIn, PerSegment, ShowError, VgpuConfig, VgpuId,
 };
 
 pub const GPU: VgpuId = VgpuId(0);
@@ -236,8 +236,11 @@ impl Guest {
     pub fn new(config: HostConfig) -> Self {
         let mut host = Host::new(config);
         host.add_vgpu(VgpuConfig {
-            budget: 4 * MIB,
-            memory: 6 * MIB,
+            budget: PerSegment::both(4 * MIB),
+            memory: PerSegment {
+                local: 5 * MIB,
+                non_local: 6 * MIB,
+            },
             commit_limit: 16 * MIB,
             ..VgpuConfig::numbered(0)
         })
