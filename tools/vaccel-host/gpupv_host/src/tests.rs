@@ -9,4 +9,5 @@ mod guest;
 mod host_memory;
 mod locks;
 mod refusals;
+mod scale;
 mod teardown;

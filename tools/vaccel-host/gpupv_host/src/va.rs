@@ -236,6 +236,12 @@ impl VaSpace {
         Arc::clone(&self.table)
     }
 
+    /// How many gaps were looked at so far.
+    #[cfg(test)]
+    pub fn looks(&self) -> usize {
+        self.gaps.visited()
+    }
+
     /// How many ranges there are.
     pub fn ranges(&self) -> usize {
         self.table.ranges.len()

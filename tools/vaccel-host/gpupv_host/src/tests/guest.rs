@@ -234,8 +234,7 @@ pub struct Setup {
 impl Guest {
     /// A guest that has negotiated with a host, but sent nothing yet.
     pub fn new(config: HostConfig) -> Self {
-        let mut host = Host::new(config);
-        host.add_vgpu(VgpuConfig {
+        let vgpu = VgpuConfig {
             budget: PerSegment::both(4 * MIB),
             memory: PerSegment {
                 local: 5 * MIB,
@@ -243,8 +242,30 @@ impl Guest {
             },
             commit_limit: 16 * MIB,
             ..VgpuConfig::numbered(0)
-        })
-        .unwrap();
+        };
+        Self::on(config, [vgpu])
+    }
+
+    /// A guest with a process, on a GPU with so much of everything.
+    pub fn with_limits(config: HostConfig, bytes: u64) -> Self {
+        let vgpu = VgpuConfig {
+            budget: PerSegment::both(bytes),
+            memory: PerSegment::both(bytes),
+            commit_limit: bytes,
+            ..VgpuConfig::numbered(0)
+        };
+        let mut guest = Self::on(config, [vgpu]);
+        guest.bring_up();
+        guest.process = guest.create_process();
+        guest
+    }
+
+    /// A guest that has negotiated, with these GPUs.
+    pub fn on(config: HostConfig, vgpus: impl IntoIterator<Item = VgpuConfig>) -> Self {
+        let mut host = Host::new(config);
+        for vgpu in vgpus {
+            host.add_vgpu(vgpu).unwrap();
+        }
         let window = host.pci_window(GPU).unwrap();
         window.write(PCI_GUEST_CAPS, 1);
         let version = Version::negotiate(window.read(PCI_VERSION, 4));
@@ -268,14 +289,18 @@ impl Guest {
     /// A guest whose adapter is open.
     pub fn up(config: HostConfig) -> Self {
         let mut guest = Self::new(config);
-        guest.io_space(IO_BASE, 64 * MIB).unwrap();
-        let reply = guest.call(OpenAdapter::new(guest.version)).unwrap();
-        assert_eq!(reply.adapter, GPU.adapter_handle());
-        let info = guest.call(GetInternalAdapterInfo).unwrap();
-        if info.caps.contains(AdapterCaps::ASYNC_MSG_ENABLED) {
-            guest.channel = Channel::Global;
-        }
+        guest.bring_up();
         guest
+    }
+
+    fn bring_up(&mut self) {
+        self.io_space(IO_BASE, 64 * MIB).unwrap();
+        let reply = self.call(OpenAdapter::new(self.version)).unwrap();
+        assert_eq!(reply.adapter, GPU.adapter_handle());
+        let info = self.call(GetInternalAdapterInfo).unwrap();
+        if info.caps.contains(AdapterCaps::ASYNC_MSG_ENABLED) {
+            self.channel = Channel::Global;
+        }
     }
 
     /// A guest with a process.
