@@ -163,6 +163,7 @@ impl Host {
                 if let (true, Kind::Context(context)) = (object.device == device, &mut object.kind)
                 {
                     context.queue.clear();
+                    context.changes = 0;
                 }
             }
         }

@@ -154,7 +154,7 @@ impl Host {
             CommandId::IsFeatureEnabled => run!(not_supported::<gpupv::IsFeatureEnabled>),
             CommandId::Escape => run!(not_supported::<gpupv::Escape>),
             CommandId::UpdateGpuVirtualAddress => {
-                run!(not_supported::<gpupv::UpdateGpuVirtualAddress>)
+                run!(Self::update_gpu_va)
             }
             CommandId::OpenResource => run!(not_supported::<gpupv::OpenResource>),
             CommandId::QueryStatistics => run!(not_supported::<gpupv::QueryStatistics>),

@@ -11,6 +11,7 @@ use gpupv::{
 use crate::call::{Call, Verdict};
 use crate::env::Env;
 use crate::host::{whole_pages, Host};
+use crate::object::Allocation;
 use crate::process::Process;
 use crate::va::{Place, Target, VaError};
 
@@ -110,29 +111,46 @@ fn mapping(
     call: &Call,
     body: &MapGpuVirtualAddress,
 ) -> Result<Target, NtStatus> {
-    let has = |flag: Protection| body.protection.contains(flag);
-    if body.protection.bits() & !ALLOWED.bits() != 0 {
-        return Err(NtStatus::INVALID_PARAMETER);
-    }
-    match (has(Protection::ZERO), has(Protection::NO_ACCESS)) {
-        (true, true) => return Err(NtStatus::INVALID_PARAMETER),
-        (true, false) => return Ok(Target::Zero),
-        (false, true) => return Ok(Target::NoAccess),
-        (false, false) => {}
+    if let Some(target) = without_memory(body.protection)? {
+        return Ok(target);
     }
     let device = process.device_of(call.vgpu, body.paging_queue)?;
     let allocation = process.allocation_of(call.vgpu, device, body.allocation)?;
-    let end = body.offset_in_pages.checked_add(body.size_in_pages);
+    let write = body.protection.contains(Protection::WRITE);
+    memory(allocation, body.offset_in_pages, body.size_in_pages, write)
+}
+
+/// The target that a protection alone describes, if it does.
+pub(crate) fn without_memory(protection: Protection) -> Result<Option<Target>, NtStatus> {
+    if protection.bits() & !ALLOWED.bits() != 0 {
+        return Err(NtStatus::INVALID_PARAMETER);
+    }
+    let has = |flag: Protection| protection.contains(flag);
+    match (has(Protection::ZERO), has(Protection::NO_ACCESS)) {
+        (true, true) => Err(NtStatus::INVALID_PARAMETER),
+        (true, false) => Ok(Some(Target::Zero)),
+        (false, true) => Ok(Some(Target::NoAccess)),
+        (false, false) => Ok(None),
+    }
+}
+
+/// Pages of an allocation as a target.
+pub(crate) fn memory(
+    allocation: &Allocation,
+    first: u64,
+    pages: u64,
+    write: bool,
+) -> Result<Target, NtStatus> {
+    let end = first.checked_add(pages);
     if end.is_none_or(|end| end > allocation.backing.pages()) {
         return Err(NtStatus::INVALID_PARAMETER);
     }
-    let write = has(Protection::WRITE);
     if write && !allocation.backing.writable() {
         return Err(NtStatus::ACCESS_DENIED);
     }
     Ok(Target::Memory {
         backing: Arc::clone(&allocation.backing),
-        first: body.offset_in_pages,
+        first,
         write,
     })
 }

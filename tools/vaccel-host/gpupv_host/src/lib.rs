@@ -59,6 +59,7 @@ mod segment;
 mod submit;
 mod sync;
 mod sysmem;
+mod update;
 mod va;
 
 #[cfg(test)]
@@ -68,7 +69,7 @@ pub use census::Census;
 pub use config::{
     HostConfig, PagingMode, VgpuConfig, DEFAULT_COMMIT_LIMIT, MAX_CPU_WAITS, MAX_HELD_COMPLETIONS,
     MAX_LOCKS, MAX_OBJECTS, MAX_PINNED_PAGES, MAX_PROCESSES, MAX_QUEUED_WORK, MAX_VA_RANGES,
-    MAX_VGPUS, MAX_VM_OBJECTS, MAX_VM_QUEUED_WORK, MAX_VM_VA_RANGES,
+    MAX_VGPUS, MAX_VM_OBJECTS, MAX_VM_QUEUED_CHANGES, MAX_VM_QUEUED_WORK, MAX_VM_VA_RANGES,
 };
 pub use env::{
     Channel, Env, HostMemory, HostMemoryError, IoSpace, IoSpaceError, MessageIn, ShowError, VgpuId,

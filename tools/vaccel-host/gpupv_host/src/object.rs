@@ -16,6 +16,7 @@ use crate::env::VgpuId;
 use crate::fence::{Fence, FenceValue};
 use crate::io_pages::Shown;
 use crate::job::JobId;
+use crate::update::Update;
 
 /// An object, and where it belongs.
 #[derive(Debug)]
@@ -61,6 +62,8 @@ pub struct Device {
 pub struct Context {
     /// What has not begun.
     pub queue: VecDeque<Work>,
+    /// Changes of GPU addresses in the queue.
+    pub changes: usize,
     /// The job of this context that the engine runs.
     pub running: Option<JobId>,
     /// Global scheduling priority, -7 to 7.
@@ -85,6 +88,8 @@ pub enum Work {
     },
     /// Send a guest event.
     Event(u64),
+    /// Change GPU addresses.
+    Update(Update),
 }
 
 /// A paging queue.

@@ -29,7 +29,7 @@ impl Context {
                     }
                 }
                 Some(Work::Event(event)) => signal_event(*event, env),
-                Some(Work::Wait(_) | Work::Run(_)) | None => break,
+                Some(Work::Wait(_) | Work::Run(_) | Work::Update(_)) | None => break,
             }
             self.queue.pop_front();
             progress = true;
@@ -60,10 +60,9 @@ impl Host {
     pub(crate) fn settle(&mut self, env: &mut dyn Env) {
         loop {
             let mut progress = false;
-            for (vgpu, owner) in self.active.values() {
-                let process = self.processes.get_mut(owner.process);
-                let context = process.and_then(|p| p.context_mut(*vgpu, owner.context).ok());
-                progress |= context.is_some_and(|context| context.advance(env));
+            let active: Vec<(VgpuId, Owner)> = self.active.values().copied().collect();
+            for (vgpu, owner) in active {
+                progress |= self.advance(vgpu, owner, env);
             }
             if !progress {
                 break;
@@ -89,6 +88,24 @@ impl Host {
         });
         for index in 0..self.vgpus.len() {
             self.start_next(VgpuId(index), env);
+        }
+    }
+
+    /// Does what a context can do now. Returns whether anything was done.
+    fn advance(&mut self, vgpu: VgpuId, owner: Owner, env: &mut dyn Env) -> bool {
+        let mut progress = false;
+        loop {
+            let process = self.processes.get_mut(owner.process);
+            let context = process.and_then(|p| p.context_mut(vgpu, owner.context).ok());
+            let Some(context) = context else {
+                return progress;
+            };
+            progress |= context.advance(env);
+            let Some(update) = context.take_update() else {
+                return progress;
+            };
+            self.apply(vgpu, owner, update, env);
+            progress = true;
         }
     }
 

@@ -11,3 +11,4 @@ mod locks;
 mod refusals;
 mod scale;
 mod teardown;
+mod update;

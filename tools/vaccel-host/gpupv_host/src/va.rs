@@ -133,6 +133,11 @@ fn check(first: u64, pages: u64) -> Result<u64, VaError> {
     Ok(end)
 }
 
+/// Checks a range in bytes against the space.
+pub fn check_bytes(base: u64, bytes: u64) -> Result<(), VaError> {
+    check(page_of(base)?, page_of(bytes)?).map(drop)
+}
+
 impl VaTable {
     /// The range that contains `page`: its first page, and the range.
     pub fn find(&self, page: u64) -> Option<(u64, &VaRange)> {
