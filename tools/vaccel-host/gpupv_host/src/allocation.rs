@@ -35,18 +35,25 @@ const COMMON: CreateAllocationFlags = CreateAllocationFlags::CREATE_RESOURCE
     .union(CreateAllocationFlags::CREATE_WRITE_COMBINED)
     .union(CreateAllocationFlags::CREATE_CACHED);
 /// Flags an allocation in host memory may be created with. It starts as zeros in any case.
-const IN_HOST_MEMORY: CreateAllocationFlags = COMMON.union(CreateAllocationFlags::ZEROED);
+const IN_HOST_MEMORY: CreateAllocationFlags = COMMON
+    .union(CreateAllocationFlags::ZEROED)
+    .union(CreateAllocationFlags::CREATE_SHARED)
+    .union(CreateAllocationFlags::NT_SECURITY_SHARING);
 
 /// What an allocation is made from.
-struct New {
-    backing: Backing,
-    segment: Segment,
+pub struct New {
+    /// Its memory.
+    pub backing: Backing,
+    /// Where it is while it is resident.
+    pub segment: Segment,
 }
 
 /// The handles of what was made.
-struct Made {
-    resource: Handle,
-    allocations: Vec<Handle>,
+pub struct Made {
+    /// The resource, or none.
+    pub resource: Handle,
+    /// The allocations, in their order.
+    pub allocations: Vec<Handle>,
 }
 
 impl Host {
@@ -114,7 +121,11 @@ impl Host {
         let write_combined = has(CreateAllocationFlags::CREATE_WRITE_COMBINED);
         let most = usize::try_from(MAX_CREATE_ALLOCATIONS).unwrap_or(usize::MAX);
         let both = write_combined && has(CreateAllocationFlags::CREATE_CACHED);
-        if both || tail.infos.is_empty() || tail.infos.len() > most {
+        // Sharing is of resources, and by handles that the guest's kernel guards.
+        let shared = has(CreateAllocationFlags::CREATE_SHARED);
+        let odd = shared != has(CreateAllocationFlags::NT_SECURITY_SHARING)
+            || (shared && !has(CreateAllocationFlags::CREATE_RESOURCE));
+        if both || odd || tail.infos.is_empty() || tail.infos.len() > most {
             return Err(NtStatus::INVALID_PARAMETER);
         }
         let mut asked = Vec::new();
@@ -171,7 +182,7 @@ impl Host {
     }
 
     /// Checks that so many allocations can be made where a command wants them.
-    fn check_place(
+    pub(crate) fn check_place(
         &self,
         call: &Call,
         body: &CreateAllocation,
@@ -198,7 +209,7 @@ impl Host {
 
     /// Adds allocations to a process, in a resource if there is to be one. Cannot fail after
     /// [`Host::check_place`].
-    fn add_allocations(
+    pub(crate) fn add_allocations(
         &mut self,
         call: &Call,
         body: &CreateAllocation,
@@ -206,7 +217,10 @@ impl Host {
     ) -> Result<Made, NtStatus> {
         let process = self.process_mut(call.process)?;
         let resource = if body.flags.contains(CreateAllocationFlags::CREATE_RESOURCE) {
-            let resource = Kind::Resource(Resource::default());
+            let resource = Kind::Resource(Resource {
+                shared: body.flags.contains(CreateAllocationFlags::CREATE_SHARED),
+                ..Resource::default()
+            });
             process.add(call.vgpu, body.device, resource)?
         } else {
             body.resource

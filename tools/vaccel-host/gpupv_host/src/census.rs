@@ -22,6 +22,8 @@ pub struct Census {
     pub allocations: u64,
     /// Resources.
     pub resources: u64,
+    /// Handles of the whole VM for shared resources.
+    pub shared_objects: u64,
     /// Sync objects, the fences of paging queues included.
     pub sync_objects: u64,
     /// Ranges of GPU virtual addresses, reserved or mapped.
@@ -68,6 +70,7 @@ impl Host {
     pub fn census(&self) -> Census {
         let mut census = Census {
             processes: count(self.processes.len()),
+            shared_objects: count(self.shared.len()),
             pinned_pages: self.pinned_pages,
             committed_bytes: self.vgpus.iter().map(|vgpu| vgpu.memory.committed()).sum(),
             cpu_waits: count(self.cpu_waits.len()),

@@ -27,6 +27,8 @@ pub const MAX_QUEUED_WORK: usize = 4096;
 pub const MAX_VM_QUEUED_WORK: usize = 65_536;
 /// Changes of GPU addresses queued to all contexts of the VM.
 pub const MAX_VM_QUEUED_CHANGES: usize = 262_144;
+/// Resources of the whole VM that have a handle by which they can be opened.
+pub const MAX_SHARED_OBJECTS: usize = 4096;
 /// CPU waits of the whole VM that have not been answered.
 pub const MAX_CPU_WAITS: usize = 4096;
 /// Completions held back until a job ends, in the whole VM.

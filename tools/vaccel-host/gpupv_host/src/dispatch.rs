@@ -145,8 +145,8 @@ impl Host {
             CommandId::QueryAllocationResidency => run!(Self::query_residency),
             CommandId::Lock2 => run!(Self::lock),
             CommandId::OpenSyncObject => run!(not_supported::<gpupv::OpenSyncObject>),
-            CommandId::CreateNtSharedObject => run!(not_supported::<gpupv::CreateNtSharedObject>),
-            CommandId::DestroyNtSharedObject => run!(not_supported::<gpupv::DestroyNtSharedObject>),
+            CommandId::CreateNtSharedObject => run!(Self::create_shared),
+            CommandId::DestroyNtSharedObject => run!(Self::destroy_shared),
             CommandId::ShareObjectWithHost => run!(not_supported::<gpupv::ShareObjectWithHost>),
             CommandId::IsFeatureEnabledGlobal => {
                 run!(not_supported::<gpupv::IsFeatureEnabledGlobal>)
@@ -156,7 +156,7 @@ impl Host {
             CommandId::UpdateGpuVirtualAddress => {
                 run!(Self::update_gpu_va)
             }
-            CommandId::OpenResource => run!(not_supported::<gpupv::OpenResource>),
+            CommandId::OpenResource => run!(Self::open_resource),
             CommandId::QueryStatistics => run!(not_supported::<gpupv::QueryStatistics>),
             CommandId::ChangeVideoMemoryReservation => {
                 run!(Self::change_reservation)
@@ -232,6 +232,7 @@ impl Host {
                 | CommandId::CreateContextVirtual
                 | CommandId::CreatePagingQueue
                 | CommandId::CreateAllocation
+                | CommandId::OpenResource
                 | CommandId::CreateSyncObject
                 | CommandId::ReserveGpuVirtualAddress
                 | CommandId::MapGpuVirtualAddress

@@ -11,7 +11,7 @@ use gpupv::{Handle, NtStatus, PAGE_SIZE};
 
 use crate::backing::Backing;
 use crate::call::{bare, Completion};
-use crate::config::{HostConfig, VgpuConfig, MAX_PROCESSES, MAX_VGPUS};
+use crate::config::{HostConfig, VgpuConfig, MAX_PROCESSES, MAX_SHARED_OBJECTS, MAX_VGPUS};
 use crate::env::{Channel, Env, MessageIn, VgpuId};
 use crate::fence::FenceValue;
 use crate::gpu_memory::{Content, GpuMemory};
@@ -22,6 +22,7 @@ use crate::object::Kind;
 use crate::pci::{Negotiation, PciWindow};
 use crate::process::Process;
 use crate::segment::PerSegment;
+use crate::share::Shared;
 use crate::va::VaTable;
 
 /// No more virtual GPUs can be added.
@@ -96,6 +97,8 @@ pub struct Host {
     pub(crate) active: BTreeMap<(u32, u32), (VgpuId, Owner)>,
     /// Allocations whose pages came from a GPADL: that, and the bits of process and allocation.
     pub(crate) by_gpadl: BTreeSet<(u32, u32, u32)>,
+    /// Resources that processes can open.
+    pub(crate) shared: HandleTable<Shared>,
     /// Fences to signal once the command being handled has been completed.
     pub(crate) after: Vec<FenceValue>,
     pub(crate) pinned_pages: u64,
@@ -115,6 +118,7 @@ impl Host {
             held: Vec::new(),
             active: BTreeMap::new(),
             by_gpadl: BTreeSet::new(),
+            shared: HandleTable::new(MAX_SHARED_OBJECTS),
             after: Vec::new(),
             pinned_pages: 0,
             next_job: 0,

@@ -56,6 +56,7 @@ mod process;
 mod remove;
 mod schedule;
 mod segment;
+mod share;
 mod submit;
 mod sync;
 mod sysmem;
@@ -68,8 +69,9 @@ mod tests;
 pub use census::Census;
 pub use config::{
     HostConfig, PagingMode, VgpuConfig, DEFAULT_COMMIT_LIMIT, MAX_CPU_WAITS, MAX_HELD_COMPLETIONS,
-    MAX_LOCKS, MAX_OBJECTS, MAX_PINNED_PAGES, MAX_PROCESSES, MAX_QUEUED_WORK, MAX_VA_RANGES,
-    MAX_VGPUS, MAX_VM_OBJECTS, MAX_VM_QUEUED_CHANGES, MAX_VM_QUEUED_WORK, MAX_VM_VA_RANGES,
+    MAX_LOCKS, MAX_OBJECTS, MAX_PINNED_PAGES, MAX_PROCESSES, MAX_QUEUED_WORK, MAX_SHARED_OBJECTS,
+    MAX_VA_RANGES, MAX_VGPUS, MAX_VM_OBJECTS, MAX_VM_QUEUED_CHANGES, MAX_VM_QUEUED_WORK,
+    MAX_VM_VA_RANGES,
 };
 pub use env::{
     Channel, Env, HostMemory, HostMemoryError, IoSpace, IoSpaceError, MessageIn, ShowError, VgpuId,

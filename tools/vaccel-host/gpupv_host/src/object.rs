@@ -145,6 +145,8 @@ pub struct Resource {
     pub allocations: BTreeMap<u64, Handle>,
     /// The place of the next one.
     pub next: u64,
+    /// Other processes may open it.
+    pub shared: bool,
 }
 
 impl Resource {

@@ -142,6 +142,7 @@ impl Host {
             return;
         };
         closed.open = false;
+        self.remove_shared_on(vgpu);
         let processes: Vec<Handle> = self.processes.iter().map(|(handle, _)| handle).collect();
         for process in processes {
             let devices = self.processes.get(process).map(|p| p.devices(vgpu));
@@ -160,6 +161,9 @@ impl Host {
         let processes: Vec<Handle> = self.processes.iter().map(|(handle, _)| handle).collect();
         for process in processes {
             self.remove_process(process);
+        }
+        for index in 0..self.vgpus.len() {
+            self.remove_shared_on(VgpuId(index));
         }
     }
 }

@@ -10,5 +10,6 @@ mod host_memory;
 mod locks;
 mod refusals;
 mod scale;
+mod share;
 mod teardown;
 mod update;

@@ -76,7 +76,12 @@ fn commands_of_later_hosts() {
     );
     fails(&mut guest, OfferAllocations::default(), List::EMPTY);
     fails(&mut guest, UpdateAllocationProperty::default(), ());
-    let reply = guest.call(CreateNtSharedObject::default());
+    let fence = guest.setup().fence.sync_object;
+    let body = CreateNtSharedObject {
+        object: fence,
+        _pad: 0,
+    };
+    let reply = guest.call(body);
     assert_eq!(reply.map(|reply| reply.shared_handle), Ok(Handle::NONE));
     guest.finish();
 }

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Resources that processes of the VM share (protocol 4.8).
+//!
+//! A shareable resource gets a handle of the whole VM, by which any process opens it: a resource and
+//! allocations of its own over the same content, with residency and locks of their own. The content
+//! lives until the last allocation over it and the handle are gone. Handles belong to no process;
+//! the guest drops them, or its channels close.
+
+use std::sync::Arc;
+
+use gpupv::{
+    CreateAllocation, CreateAllocationFlags, CreateNtSharedObject, CreateNtSharedObjectReply,
+    DestroyNtSharedObject, Handle, List, NtStatus, OpenResource, OpenResourceReply, Request,
+    MAX_CREATE_ALLOCATIONS,
+};
+use vaccel_isa::Segment;
+
+use crate::allocation::New;
+use crate::backing::Backing;
+use crate::call::{Call, Verdict};
+use crate::env::{Env, VgpuId};
+use crate::gpu_memory::Content;
+use crate::handle_table::Full;
+use crate::host::Host;
+use crate::object::{Kind, Resource};
+use crate::process::Process;
+
+/// A resource that can be opened.
+#[derive(Debug)]
+pub struct Shared {
+    vgpu: VgpuId,
+    /// In the order of their creation.
+    allocations: Vec<SharedAllocation>,
+}
+
+#[derive(Debug)]
+struct SharedAllocation {
+    content: Arc<Content>,
+    segment: Segment,
+    writable: bool,
+}
+
+impl Host {
+    pub(crate) fn create_shared(
+        &mut self,
+        call: &Call,
+        request: &Request<'_, CreateNtSharedObject>,
+        _env: &mut dyn Env,
+    ) -> Verdict {
+        let process = self.process(call.process)?;
+        let object = process.objects.get(request.body().object);
+        let object = object.ok_or(NtStatus::INVALID_HANDLE)?;
+        let resource = match &object.kind {
+            Kind::Resource(resource) => resource,
+            Kind::Sync(_) => return Err(NtStatus::NOT_SUPPORTED),
+            _ => return Err(NtStatus::INVALID_HANDLE),
+        };
+        let shared = Shared {
+            vgpu: object.vgpu,
+            allocations: contents(process, object.vgpu, resource)?,
+        };
+        let reply = CreateNtSharedObjectReply {
+            shared_handle: self
+                .shared
+                .insert(shared)
+                .map_err(|Full| NtStatus::NO_MEMORY)?,
+        };
+        call.answer(request, &reply, ())
+    }
+
+    pub(crate) fn destroy_shared(
+        &mut self,
+        call: &Call,
+        request: &Request<'_, DestroyNtSharedObject>,
+        _env: &mut dyn Env,
+    ) -> Verdict {
+        if !self.remove_shared(request.body().shared_handle) {
+            return Err(NtStatus::INVALID_HANDLE);
+        }
+        call.done(request)
+    }
+
+    fn remove_shared(&mut self, handle: Handle) -> bool {
+        let Some(shared) = self.shared.remove(handle) else {
+            return false;
+        };
+        for allocation in shared.allocations {
+            self.release_content(allocation.content);
+        }
+        true
+    }
+
+    /// Drops the handles of resources on a GPU.
+    pub(crate) fn remove_shared_on(&mut self, vgpu: VgpuId) {
+        let all = self.shared.iter();
+        let gone = all.filter_map(|(handle, shared)| (shared.vgpu == vgpu).then_some(handle));
+        for handle in gone.collect::<Vec<_>>() {
+            self.remove_shared(handle);
+        }
+    }
+
+    pub(crate) fn open_resource(
+        &mut self,
+        call: &Call,
+        request: &Request<'_, OpenResource>,
+        _env: &mut dyn Env,
+    ) -> Verdict {
+        let body = request.body();
+        let shared = self.shared.get(body.global_share);
+        let shared = shared.ok_or(NtStatus::INVALID_HANDLE)?;
+        let count = shared.allocations.len();
+        let fits = shared.vgpu == call.vgpu
+            && body.nt_security_sharing.get()
+            && u32::try_from(count) == Ok(body.allocation_count);
+        if !fits {
+            return Err(NtStatus::INVALID_PARAMETER);
+        }
+        let place = CreateAllocation {
+            device: body.device,
+            flags: CreateAllocationFlags::CREATE_RESOURCE | CreateAllocationFlags::CREATE_SHARED,
+            ..CreateAllocation::default()
+        };
+        self.check_place(call, &place, count)?;
+        let new = shared.allocations.iter().map(|allocation| New {
+            backing: Backing::host(Arc::clone(&allocation.content), allocation.writable),
+            segment: allocation.segment,
+        });
+        let made = self.add_allocations(call, &place, new.collect())?;
+        let reply = OpenResourceReply {
+            resource: made.resource,
+            status: NtStatus::SUCCESS,
+        };
+        call.answer(request, &reply, List::new(&made.allocations))
+    }
+}
+
+/// What of a shareable resource is shared.
+fn contents(
+    process: &Process,
+    vgpu: VgpuId,
+    resource: &Resource,
+) -> Result<Vec<SharedAllocation>, NtStatus> {
+    if !resource.shared {
+        return Err(NtStatus::ACCESS_DENIED);
+    }
+    let most = usize::try_from(MAX_CREATE_ALLOCATIONS).unwrap_or(usize::MAX);
+    if resource.allocations.is_empty() || resource.allocations.len() > most {
+        return Err(NtStatus::INVALID_PARAMETER);
+    }
+    let share = |member: &Handle| {
+        let allocation = process.allocation(vgpu, *member)?;
+        let content = allocation.backing.content();
+        Ok(SharedAllocation {
+            content: content.ok_or(NtStatus::INVALID_PARAMETER)?,
+            segment: allocation.segment,
+            writable: allocation.backing.writable(),
+        })
+    };
+    resource.allocations.values().map(share).collect()
+}
