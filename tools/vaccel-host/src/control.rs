@@ -9,6 +9,7 @@
 //! | `{"op":"rescind","channel":"global"}`, `{"op":"rescind","channel":"vgpu","vgpu":0}` | `{"ok":true}` |
 //! | `{"op":"offer",..}` as for rescind | `{"ok":true}`; offers the channel again |
 //! | `{"op":"budget","vgpu":0,"segment":"local","bytes":4096}`, `"segment":"non-local"` | `{"ok":true}`; the budget from now on, or the configured one again without `bytes` |
+//! | `{"op":"pressure","vgpu":0,"bytes":4096}` | `{"ok":true,"dropped":bytes}`; offered contents were dropped as if memory were short |
 //! | `{"op":"exit","code":0}` | `{"ok":true}`; the exit status when the guest powers off |
 //!
 //! Anything else is answered `{"error":".."}`.
@@ -59,6 +60,14 @@ pub enum Request {
         segment: SegmentGroup,
         /// To how many bytes; to what was configured if not given.
         bytes: Option<u64>,
+    },
+    /// Drop offered contents.
+    Pressure {
+        /// On which virtual GPU.
+        #[serde(default)]
+        vgpu: usize,
+        /// Until they are so many.
+        bytes: u64,
     },
     /// Set the exit status.
     Exit {
@@ -209,6 +218,10 @@ mod tests {
         assert_eq!(
             parse(r#"{"op":"budget","segment":"non-local"}"#),
             budget(SegmentGroup::NonLocal, None)
+        );
+        assert_eq!(
+            parse(r#"{"op":"pressure","vgpu":1,"bytes":9}"#),
+            Ok(Request::Pressure { vgpu: 1, bytes: 9 })
         );
     }
 

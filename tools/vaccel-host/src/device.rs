@@ -278,6 +278,13 @@ impl Device {
                 Some(vgpu) if self.host.set_budget(vgpu, segment.into(), bytes) => control::ok(),
                 _ => control::refused("no such virtual GPU"),
             },
+            Ok(Request::Pressure { vgpu, bytes }) => {
+                let vgpu = self.vgpu(vgpu);
+                match vgpu.and_then(|vgpu| self.host.pressure(vgpu, bytes)) {
+                    Some(dropped) => serde_json::json!({ "ok": true, "dropped": dropped }),
+                    None => control::refused("no such virtual GPU"),
+                }
+            }
             Ok(Request::Exit { code }) => {
                 self.exit = Some(code);
                 control::ok()

@@ -15,8 +15,8 @@ use crate::object::Allocation;
 
 /// Where an allocation is.
 fn residency(allocation: &Allocation) -> ResidencyStatus {
-    match (allocation.resident, allocation.segment) {
-        (0, _) => ResidencyStatus::NOT_RESIDENT,
+    match (allocation.is_accessible(), allocation.segment) {
+        (false, _) => ResidencyStatus::NOT_RESIDENT,
         (_, Segment::Local) => ResidencyStatus::RESIDENT_IN_GPU_MEMORY,
         (_, Segment::NonLocal) => ResidencyStatus::RESIDENT_IN_SHARED_MEMORY,
     }

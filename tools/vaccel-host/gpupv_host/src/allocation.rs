@@ -24,6 +24,7 @@ use crate::env::Env;
 use crate::gpu_memory::Content;
 use crate::host::{whole_pages, Host};
 use crate::object::{Allocation, Kind, Resource};
+use crate::property::priority;
 
 /// Flags an allocation in guest memory needs.
 const ON_HEAP: CreateAllocationFlags =
@@ -163,6 +164,9 @@ impl Host {
         sizes: &[u64],
         env: &mut dyn Env,
     ) -> Result<Vec<Arc<Content>>, NtStatus> {
+        let bytes = |pages: &u64| pages.saturating_mul(PAGE_SIZE);
+        let all = sizes.iter().map(bytes).fold(0, u64::saturating_add);
+        self.relieve_commit(call.vgpu, all);
         let vgpu = self.vgpus.get_mut(call.vgpu.index());
         let memory = &mut vgpu.ok_or(NtStatus::DEVICE_REMOVED)?.memory;
         if memory.is_detached() {
@@ -235,6 +239,8 @@ impl Host {
                 resource,
                 place,
                 lock: None,
+                priority: priority::NORMAL,
+                offer: None,
                 gpadl: None,
             });
             let allocation = process.add(call.vgpu, body.device, allocation)?;

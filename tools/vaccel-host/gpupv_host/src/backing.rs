@@ -160,6 +160,14 @@ impl Backing {
         }
     }
 
+    /// Whether it has content in host memory that nobody else has.
+    pub fn is_sole_user(&self) -> bool {
+        match &self.state().store {
+            Store::Host(content) => Arc::strong_count(content) == 1,
+            Store::Guest(_) | Store::Gone(_) => false,
+        }
+    }
+
     /// Whether every page has memory.
     pub fn complete(&self) -> bool {
         match &self.state().store {

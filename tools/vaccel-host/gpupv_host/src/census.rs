@@ -42,6 +42,8 @@ pub struct Census {
     pub resident_local_bytes: u64,
     /// Those in the host's memory.
     pub resident_non_local_bytes: u64,
+    /// Bytes offered, whether they were dropped or not.
+    pub offered_bytes: u64,
     /// Bytes of memory reserved by processes.
     pub reserved_bytes: u64,
     /// CPU waits without an answer.
@@ -105,7 +107,12 @@ impl Host {
                         &mut census.contexts
                     }
                     Kind::PagingQueue(_) => &mut census.paging_queues,
-                    Kind::Allocation(_) => &mut census.allocations,
+                    Kind::Allocation(allocation) => {
+                        if allocation.offer.is_some() {
+                            add(&mut census.offered_bytes, allocation.bytes());
+                        }
+                        &mut census.allocations
+                    }
                     Kind::Resource(_) => &mut census.resources,
                     Kind::Sync(_) => &mut census.sync_objects,
                 };

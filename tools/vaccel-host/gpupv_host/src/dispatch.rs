@@ -167,12 +167,12 @@ impl Host {
                 run!(not_supported::<gpupv::SubmitCommandToHwQueue>)
             }
             CommandId::UpdateAllocationProperty => {
-                run!(not_supported::<gpupv::UpdateAllocationProperty>)
+                run!(Self::update_allocation_property)
             }
-            CommandId::OfferAllocations => run!(not_supported::<gpupv::OfferAllocations>),
-            CommandId::ReclaimAllocations => run!(not_supported::<gpupv::ReclaimAllocations>),
-            CommandId::SetAllocationPriority => run!(not_supported::<gpupv::SetAllocationPriority>),
-            CommandId::GetAllocationPriority => run!(not_supported::<gpupv::GetAllocationPriority>),
+            CommandId::OfferAllocations => run!(Self::offer_allocations),
+            CommandId::ReclaimAllocations => run!(Self::reclaim_allocations),
+            CommandId::SetAllocationPriority => run!(Self::set_allocation_priority),
+            CommandId::GetAllocationPriority => run!(Self::allocation_priority),
         }
     }
 

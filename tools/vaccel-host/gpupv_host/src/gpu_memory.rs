@@ -6,9 +6,10 @@
 //! is zero when it is handed out: it is discarded before it is free again.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
-use crate::env::{HostMemory, VgpuId};
+use crate::env::{HostMemory, HostMemoryError, VgpuId};
 use crate::gaps::Gaps;
 use crate::va::PAGE;
 
@@ -18,6 +19,8 @@ pub struct Content {
     vgpu: VgpuId,
     first: u64,
     pages: u64,
+    /// It counts as committed. Only the thread that owns the host changes it.
+    committed: AtomicBool,
 }
 
 impl fmt::Debug for Content {
@@ -49,6 +52,11 @@ impl Content {
     /// Where in that memory a page of the content is.
     pub fn offset(&self, page: u64) -> u64 {
         self.first.saturating_add(page).saturating_mul(PAGE)
+    }
+
+    /// Makes it zero, at no cost.
+    pub fn discard(&self) -> Result<(), HostMemoryError> {
+        self.memory.discard(self.offset(0), self.bytes())
     }
 
     /// Size in bytes.
@@ -112,13 +120,28 @@ impl GpuMemory {
             vgpu: self.vgpu,
             first,
             pages,
+            committed: AtomicBool::new(true),
         })
+    }
+
+    /// No longer counts content as committed, if it did.
+    pub fn decommit(&mut self, content: &Content) {
+        if content.committed.swap(false, Ordering::Relaxed) {
+            self.committed = self.committed.saturating_sub(content.bytes());
+        }
+    }
+
+    /// Counts content as committed again, if it did not; there must be room for it.
+    pub fn commit(&mut self, content: &Content) {
+        if !content.committed.swap(true, Ordering::Relaxed) {
+            self.committed = self.committed.saturating_add(content.bytes());
+        }
     }
 
     /// Takes content back that nothing uses any more.
     pub fn destroy(&mut self, content: &Content) {
-        self.committed = self.committed.saturating_sub(content.bytes());
-        match content.memory.discard(content.offset(0), content.bytes()) {
+        self.decommit(content);
+        match content.discard() {
             Ok(()) => {
                 let end = content.first.saturating_add(content.pages);
                 self.gaps.give(content.first, end);

@@ -19,6 +19,7 @@ use crate::handle_table::HandleTable;
 use crate::io_pages::IoPages;
 use crate::job::{Cancel, JobId, JobOutcome};
 use crate::object::Kind;
+use crate::offer::Offers;
 use crate::pci::{Negotiation, PciWindow};
 use crate::process::Process;
 use crate::segment::PerSegment;
@@ -43,6 +44,8 @@ pub(crate) struct Vgpu {
     pub(crate) flip: bool,
     /// Budgets set since it was configured.
     pub(crate) set_budget: PerSegment<Option<u64>>,
+    /// Contents that can be dropped.
+    pub(crate) offers: Offers,
     /// Where its allocations lie.
     pub(crate) memory: GpuMemory,
 }
@@ -142,6 +145,7 @@ impl Host {
             running: None,
             last: (0, 0),
             flip: false,
+            offers: Offers::default(),
             set_budget: PerSegment::default(),
         });
         Ok(id)

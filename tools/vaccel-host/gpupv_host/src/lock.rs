@@ -3,7 +3,8 @@
 //!
 //! Only content in host memory is locked; guest memory is where it is. Guests count nested locks
 //! and send the outermost pair, but nested pairs are counted here too. Some unlock what they never
-//! locked, which does nothing.
+//! locked, which does nothing. What is offered is not locked; what is locked can be offered, and is
+//! kept while it is.
 
 use gpupv::{Lock2, Lock2Flags, Lock2Reply, NtStatus, Request, Unlock2};
 
@@ -25,6 +26,9 @@ impl Host {
         }
         let process = self.process(call.process)?;
         let allocation = process.allocation_of(call.vgpu, body.device, body.allocation)?;
+        if allocation.offer.is_some() {
+            return Err(NtStatus::INVALID_PARAMETER);
+        }
         let content = allocation.backing.content();
         let content = content.ok_or(NtStatus::INVALID_PARAMETER)?;
         let lock = match allocation.lock {

@@ -16,6 +16,7 @@ use crate::env::VgpuId;
 use crate::fence::{Fence, FenceValue};
 use crate::io_pages::Shown;
 use crate::job::JobId;
+use crate::offer::Offer;
 use crate::update::Update;
 
 /// An object, and where it belongs.
@@ -118,6 +119,10 @@ pub struct Allocation {
     pub place: u64,
     /// How the guest's CPU sees it.
     pub lock: Option<Lock>,
+    /// How dear it is to its owner.
+    pub priority: u32,
+    /// Its owner can do without it for now.
+    pub offer: Option<Offer>,
     /// The GPADL its pages came from.
     pub gpadl: Option<u32>,
 }

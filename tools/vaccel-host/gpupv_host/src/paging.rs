@@ -115,13 +115,18 @@ impl Host {
             return Err(NtStatus::INVALID_PARAMETER);
         }
         let new = change.bytes(process, call.vgpu, |now, _| now == 0)?;
+        let insists = MakeResidentFlags::CANT_TRIM_FURTHER.union(MakeResidentFlags::MUST_SUCCEED);
+        let insists = body.flags.bits() & insists.bits() != 0;
+        let used = process.used(call.vgpu).zip(new, u64::saturating_add);
+        if insists || missing(used, self.vgpu(call.vgpu)?.budget(), new) == 0 {
+            self.relieve_memory(call.vgpu, new);
+        }
+        let process = self.process(call.process)?;
         let used = process.used(call.vgpu).zip(new, u64::saturating_add);
         let vgpu = self.vgpu(call.vgpu)?;
         let all = self.resident_on(call.vgpu).zip(new, u64::saturating_add);
         let trim = missing(used, vgpu.budget(), new);
         let short = missing(all, vgpu.config.memory, new);
-        let insists = MakeResidentFlags::CANT_TRIM_FURTHER.union(MakeResidentFlags::MUST_SUCCEED);
-        let insists = body.flags.bits() & insists.bits() != 0;
         if short != 0 || (trim != 0 && !insists) {
             if body.flags.contains(MakeResidentFlags::MUST_SUCCEED) {
                 let state = ExecutionState::ERROR_OUT_OF_MEMORY;
@@ -140,7 +145,7 @@ impl Host {
             let allocation = process.allocation_mut(call.vgpu, *handle)?;
             let resident = allocation.resident.checked_add(*times);
             allocation.resident = resident.ok_or(NtStatus::INVALID_PARAMETER)?;
-            allocation.backing.set_resident(true);
+            allocation.refresh();
         }
         process.set_used(call.vgpu, used);
         let (paging_fence_value, status) = self.page(call, body.paging_queue)?;
@@ -178,7 +183,7 @@ impl Host {
         for (handle, times) in &change.times {
             let allocation = process.allocation_mut(call.vgpu, *handle)?;
             allocation.resident = allocation.resident.saturating_sub(*times);
-            allocation.backing.set_resident(allocation.resident != 0);
+            allocation.refresh();
         }
         process.set_used(call.vgpu, used);
         let budget = self.vgpu(call.vgpu)?.budget();
@@ -247,7 +252,7 @@ impl Change {
         let mut bytes = PerSegment::default();
         for (handle, times) in &self.times {
             let allocation = process.allocation(vgpu, *handle)?;
-            if counts(allocation.resident, *times) {
+            if counts(allocation.resident, *times) && !allocation.is_dropped() {
                 let sum: &mut u64 = bytes.of_mut(allocation.segment);
                 *sum = sum.saturating_add(allocation.bytes());
             }

@@ -86,12 +86,10 @@ impl Host {
         else {
             return None;
         };
-        if allocation.resident != 0 {
-            let mut used = owner.used(vgpu);
-            let in_segment = used.of_mut(allocation.segment);
-            *in_segment = in_segment.saturating_sub(allocation.bytes());
-            owner.set_used(vgpu, used);
-        }
+        let mut used = owner.used(vgpu);
+        let in_segment = used.of_mut(allocation.segment);
+        *in_segment = in_segment.saturating_sub(allocation.charged());
+        owner.set_used(vgpu, used);
         if let Ok(resource) = owner.resource_mut(vgpu, allocation.resource) {
             resource.allocations.remove(&allocation.place);
         }
@@ -102,6 +100,10 @@ impl Host {
             self.by_gpadl.remove(&(gpadl, process.raw(), handle.raw()));
         }
         self.unlock_all(&mut allocation);
+        let on = self.vgpus.get_mut(vgpu.index());
+        if let (Some(on), Some(offer)) = (on, &allocation.offer) {
+            on.offers.remove(offer);
+        }
         let running = self.vgpus.get(vgpu.index())?.running.as_ref();
         let job = running.filter(|run| run.table.uses(&allocation.backing));
         Some((allocation.backing, job.map(|run| run.job)))

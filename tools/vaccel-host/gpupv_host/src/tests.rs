@@ -8,6 +8,7 @@ mod fuzz;
 mod guest;
 mod host_memory;
 mod locks;
+mod offers;
 mod refusals;
 mod scale;
 mod share;

@@ -4,6 +4,8 @@
 use gpupv::*;
 use proptest::prelude::*;
 
+use vaccel_isa::{AllocationData, Segment};
+
 use super::guest::*;
 use crate::{Channel, HostConfig};
 
@@ -21,7 +23,7 @@ fn word() -> impl Strategy<Value = u32> {
     prop_oneof![
         3 => Just(0),
         2 => 0_u32..4,
-        6 => (1_u32..10).prop_map(|index| Handle::pack(0, index, 1).raw()),
+        6 => (1_u32..12).prop_map(|index| Handle::pack(0, index, 1).raw()),
         1 => Just(GPU.adapter_handle().raw()),
         1 => Just(4096),
         1 => any::<u32>(),
@@ -54,6 +56,84 @@ fn message(guest: &Guest, step: &Step) -> Vec<u8> {
     words.flat_map(u32::to_le_bytes).collect()
 }
 
+/// Allocations in host memory, alone and in a shared resource.
+fn host_memory(guest: &mut Guest, setup: &Setup) -> (Handle, CreateAllocationReply) {
+    let far = Segment::NonLocal;
+    let alone = guest.host_allocation(setup.device, 8192, far).unwrap();
+    let data = AllocationData {
+        size: 4096,
+        segment: Segment::Local,
+    };
+    let flags = CreateAllocationFlags::CREATE_RESOURCE
+        | CreateAllocationFlags::CREATE_SHARED
+        | CreateAllocationFlags::NT_SECURITY_SHARING;
+    let data = [data.to_bytes(); 2];
+    let data = [data[0].as_slice(), &data[1]];
+    let shared = guest.create(setup.device, Handle::NONE, flags, &data);
+    (alone, shared.unwrap().0)
+}
+
+/// The part of a conversation about memory of the GPU.
+fn own_memory(guest: &mut Guest, setup: &Setup) {
+    let device = setup.device;
+    let (alone, shared) = host_memory(guest, setup);
+    guest.lock(device, alone).unwrap();
+    let none = MakeResidentFlags::EMPTY;
+    guest.make_resident(setup, &[alone], none).unwrap();
+    let change = GpuVaChange::Map {
+        base: 4 * MIB,
+        size: 8192,
+        allocation: alone,
+        allocation_offset: 0,
+        allocation_size: 8192,
+        protection: None,
+    };
+    let body = UpdateGpuVirtualAddress {
+        device,
+        context: setup.context,
+        ..UpdateGpuVirtualAddress::default()
+    };
+    guest.send(body, (&[change.into()]).into()).unwrap();
+    guest.unlock(device, alone).unwrap();
+    let reply = guest.call(CreateNtSharedObject {
+        object: shared.resource,
+        _pad: 0,
+    });
+    let shared_handle = reply.unwrap().shared_handle;
+    let body = OpenResource {
+        device,
+        nt_security_sharing: true.into(),
+        global_share: shared_handle,
+        allocation_count: 2,
+        ..OpenResource::default()
+    };
+    guest.call(body).unwrap();
+    let body = DestroyNtSharedObject {
+        shared_handle,
+        _pad: 0,
+    };
+    guest.call(body).unwrap();
+    let body = OfferAllocations {
+        device,
+        priority: OfferPriority::AUTO,
+        flags: OfferFlags::OFFER_IMMEDIATELY | OfferFlags::ALLOW_DECOMMIT,
+        ..OfferAllocations::default()
+    };
+    guest.send(body, (&[alone]).into()).unwrap();
+    let body = ReclaimAllocations {
+        device,
+        paging_queue: setup.queue.paging_queue,
+        write_results: true.into(),
+        ..ReclaimAllocations::default()
+    };
+    guest.send(body, (&[alone]).into()).unwrap();
+    let body = ChangeVideoMemoryReservation {
+        reservation: 4096,
+        ..ChangeVideoMemoryReservation::default()
+    };
+    guest.call(body).unwrap();
+}
+
 /// The messages of a conversation that uses everything.
 fn conversation() -> Vec<(Channel, Vec<u8>)> {
     let mut guest = Guest::with_process(modern());
@@ -74,6 +154,7 @@ fn conversation() -> Vec<(Channel, Vec<u8>)> {
     guest
         .signal_cpu(setup.device, setup.fence.sync_object, 2, none)
         .unwrap();
+    own_memory(&mut guest, &setup);
     guest.evict(setup.device, &[allocation]);
     let body = DestroyAllocation {
         device: setup.device,
@@ -102,7 +183,8 @@ proptest! {
             async_messages: true,
             ..modern()
         });
-        guest.setup();
+        let setup = guest.setup();
+        host_memory(&mut guest, &setup);
         for step in &steps {
             let bytes = message(&guest, step);
             let channel = if step.global || step.number >= 1000 {
@@ -137,9 +219,9 @@ proptest! {
     /// A good conversation, a few bytes of which are changed, messages left out or sent twice.
     #[test]
     fn damaged_conversation(
-        damage in proptest::collection::vec((0_usize..40, 0_usize..160, any::<u8>()), 1..12),
-        twice in 0_usize..40,
-        dropped in 0_usize..40,
+        damage in proptest::collection::vec((0_usize..60, 0_usize..160, any::<u8>()), 1..12),
+        twice in 0_usize..60,
+        dropped in 0_usize..60,
     ) {
         let mut guest = Guest::new(modern());
         for (number, (channel, mut bytes)) in conversation().into_iter().enumerate() {

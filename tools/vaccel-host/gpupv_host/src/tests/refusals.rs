@@ -74,8 +74,6 @@ fn commands_of_later_hosts() {
         Escape::default(),
         &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12],
     );
-    fails(&mut guest, OfferAllocations::default(), List::EMPTY);
-    fails(&mut guest, UpdateAllocationProperty::default(), ());
     let fence = guest.setup().fence.sync_object;
     let body = CreateNtSharedObject {
         object: fence,
