@@ -139,6 +139,8 @@ mod tests {
             (512 << 20, 1, AccelArg::Auto)
         );
         assert_eq!((back.lock_window, back.commit_limit), (None, 8 << 30));
+        let budgets = (back.budget, back.budget_non_local);
+        assert_eq!(budgets, (1 << 30, 1 << 30));
     }
 
     /// Values out of range are usage errors.

@@ -319,3 +319,41 @@ impl Effects for Wiring<'_> {
         self.world.offered.remove(&channel);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gpupv_host::{HostConfig, VgpuConfig};
+
+    /// What the host shows in the I/O space is what jobs have as memory of that GPU, and the fences
+    /// beside it stay what they are.
+    #[test]
+    fn shown_memory_is_the_gpus() {
+        let mut host = Host::new(HostConfig::default());
+        let vgpus = [0, 1].map(|number| host.add_vgpu(VgpuConfig::numbered(number)).unwrap());
+        let memory: Vec<_> = vgpus
+            .iter()
+            .map(|_| Arc::new(SparseMemory::new(64 << 30).unwrap()))
+            .collect();
+        let space = MappedSpace {
+            region: Arc::new(IoRegion::new(0x1_0000_0000, 1 << 20).unwrap()),
+            memory: memory.clone(),
+        };
+        let job = GpuMemory(Arc::clone(&memory[1]));
+        job.write(40 << 30, &7_u64.to_le_bytes()).unwrap();
+        space.store_u64(0, 1);
+        space.show(8192, (vgpus[1], 40 << 30), 4096).unwrap();
+        assert_eq!((space.load_u64(8192), space.load_u64(0)), (7, 1));
+        space.store_u64(8200, 9);
+        let mut bytes = [0; 8];
+        job.read((40 << 30) + 8, &mut bytes).unwrap();
+        assert_eq!(u64::from_le_bytes(bytes), 9);
+        space.hide(8192, 4096);
+        assert_eq!((space.load_u64(8192), space.load_u64(0)), (0, 1));
+        job.discard(40 << 30, 4096).unwrap();
+        job.read((40 << 30) + 8, &mut bytes).unwrap();
+        assert_eq!(bytes, [0; 8]);
+        assert!(space.show(8192, (vgpus[0], 64 << 30), 4096).is_err());
+        assert!(job.write(64 << 30, &[0]).is_err());
+    }
+}

@@ -179,13 +179,13 @@ mod tests {
                 gaps.give(hole, hole + 1);
             }
             let before = gaps.visited();
-            for (len, low) in [(1, 16), (40, 16), (40, 1000), (4096, 16)] {
+            for (len, low) in [(1, 16), (20, 16), (20, 1000), (40, 16), (4096, 16)] {
                 gaps.fit(len, 16, low, END).unwrap();
             }
             gaps.visited() - before
         };
         let (few, many) = (looks(100), looks(100_000));
-        assert!(many <= few + 4 * PROBES, "{few} {many}");
+        assert!(many <= few + 5 * PROBES, "{few} {many}");
     }
 
     proptest! {

@@ -6,6 +6,9 @@
 //! is touched only by jobs, which the caller runs where it likes. [`PciWindow`] is the part of a
 //! virtual GPU that lives in PCI configuration space.
 //!
+//! Memory of a virtual GPU is host memory that the caller provides ([`HostMemory`]); jobs copy in and
+//! out, and the guest sees what it locks through the I/O space ([`IoSpace`]).
+//!
 //! Objects (protocol 4): a *process* owns handles and, per GPU, an address space; a *device* owns
 //! contexts, paging queues, allocations, resources and fences. Destroying one destroys what is
 //! below it. Pages of a destroyed allocation are no longer touched when the destruction is

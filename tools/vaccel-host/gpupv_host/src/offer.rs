@@ -79,6 +79,12 @@ impl Allocation {
 }
 
 impl Offers {
+    /// Whether there are none.
+    #[cfg(test)]
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
     /// An offer is gone.
     pub fn remove(&mut self, offer: &Offer) {
         self.queue.remove(&offer.key);

@@ -122,6 +122,12 @@ fn budgets_change() {
     assert!(guest.host.set_budget(GPU, Segment::Local, None));
     assert_eq!(residency(&mut guest, &setup, none, &[near]), done);
     assert!(guest.host.set_budget(GPU, Segment::Local, Some(0)));
+    let more = guest
+        .host_allocation(setup.device, 4096, Segment::NonLocal)
+        .unwrap();
+    let other_group = residency(&mut guest, &setup, none, &[more]);
+    assert_eq!(other_group, done, "nothing more of what is over");
+    guest.evict(setup.device, &[more]);
     let trim = guest.evict(setup.device, &[far]);
     assert_eq!(trim, MIB.to_le_bytes());
     guest.finish();

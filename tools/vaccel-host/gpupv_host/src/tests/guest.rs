@@ -765,6 +765,8 @@ impl Guest {
     pub fn assert_empty(&self) {
         let census = self.host.census();
         assert!(census.is_zero(), "{census:?}");
+        assert!(self.host.vgpus.iter().all(|vgpu| vgpu.offers.is_empty()));
+        assert!(self.host.by_gpadl.is_empty());
     }
 }
 

@@ -281,6 +281,28 @@ fn short_of_commit() {
     guest.finish();
 }
 
+/// What is reclaimed together does not pay for each other: when there is no room, all of it is
+/// offered as before, and can still be dropped.
+#[test]
+fn reclaiming_does_not_drop_its_own() {
+    let mut guest = Guest::with_process(modern());
+    let setup = guest.setup();
+    let made = make(&mut guest, &setup, &[8 * MIB, 4 * MIB, 4 * MIB]);
+    let entirely = OfferFlags::ALLOW_DECOMMIT;
+    let now = entirely | OfferFlags::OFFER_IMMEDIATELY;
+    offer(&mut guest, setup.device, &made[1..2], NORMAL, now).unwrap();
+    make(&mut guest, &setup, &[4 * MIB]);
+    offer(&mut guest, setup.device, &made[2..], NORMAL, entirely).unwrap();
+    assert_eq!(reclaim(&mut guest, &setup, &made[1..]), Err(FULL));
+    assert_eq!(guest.host.census().offered_bytes, 8 * MIB);
+    assert_eq!(guest.host.pressure(GPU, u64::MAX), Some(4 * MIB));
+    assert_eq!(
+        reclaim(&mut guest, &setup, &made[2..]),
+        Ok(vec![NOT_COMMITTED])
+    );
+    guest.finish();
+}
+
 /// Residency that memory is short for takes it from offers of the same group; what was dropped is
 /// not resident until it is reclaimed, for which there has to be memory.
 #[test]

@@ -152,8 +152,20 @@ fn running_jobs_keep_theirs() {
         guest.post(&Request::new(body, (&list).into()).unwrap())
     };
     assert_eq!(guest.completion(transaction), None, "the job has it still");
+    // Behind a job of its own context it waits for that.
+    let behind = UpdateGpuVirtualAddress {
+        fence_value: 2,
+        device: setup.device,
+        context: other,
+        fence_object: setup.fence.sync_object,
+        ..UpdateGpuVirtualAddress::default()
+    };
+    let operation = unmap(va, 4096, Protection::ZERO).into();
+    guest.send(behind, (&[operation]).into()).unwrap();
+    assert_eq!(guest.fence_value(setup.fence.fence_storage_address), 1);
     assert_eq!(guest.run_all(), [Outcome::Done]);
     assert!(guest.completion(transaction).is_some());
+    assert_eq!(guest.fence_value(setup.fence.fence_storage_address), 2);
     guest.finish();
 }
 
@@ -385,8 +397,10 @@ fn limits() {
     }
     assert!(queued <= crate::MAX_VM_QUEUED_CHANGES && queued + most > crate::MAX_VM_QUEUED_CHANGES);
     let device = setup.device;
-    guest.call(DestroyDevice { device, _pad: 0 }).unwrap();
-    let setup = guest.setup();
+    let reason = FlushReason::DEVICE_TERMINATE;
+    guest.call(FlushDevice { device, reason }).unwrap();
+    guest.wait_gpu(setup.context, gate.sync_object, 1);
+    assert!(update(&mut guest, &setup, 1, &changes).is_ok());
     assert!(update(&mut guest, &setup, 1, &changes).is_ok());
     guest.finish();
 }
