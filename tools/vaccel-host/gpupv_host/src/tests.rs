@@ -14,3 +14,4 @@ mod scale;
 mod share;
 mod teardown;
 mod update;
+mod world;

@@ -3,6 +3,7 @@
 
 use engine::Outcome;
 use gpupv::*;
+use guest_memory::GuestRange;
 use vaccel_isa::{AllocationData, Segment};
 
 use super::guest::*;
@@ -149,6 +150,33 @@ fn refused_creations() {
     assert_eq!(guest.host.census().committed_bytes, 0);
     assert_eq!(create(&mut guest, none, &[&half, &rest]), None, "all of it");
     assert_eq!(create(&mut guest, none, &[&good]), full);
+    guest.finish();
+}
+
+/// Content in host memory does not become guest pages, by list or by GPADL.
+#[test]
+fn no_guest_pages() {
+    let mut guest = Guest::with_process(modern());
+    let setup = guest.setup();
+    let allocation = guest
+        .host_allocation(setup.device, 4096, Segment::Local)
+        .unwrap();
+    let body = SetExistingSysmemPages {
+        device: setup.device,
+        allocation,
+        ..SetExistingSysmemPages::default()
+    };
+    assert_eq!(guest.send(body, (&[1]).into()), Err(BAD));
+    let range = GuestRange { gpa: 0, len: 4096 };
+    guest.world.gpadls.insert(7, vec![range]);
+    let body = SetExistingSysmemStore {
+        device: setup.device,
+        allocation,
+        gpadl: 7,
+        ..SetExistingSysmemStore::default()
+    };
+    assert_eq!(guest.call(body), Err(BAD));
+    assert_eq!(guest.host.census().pinned_pages, 0);
     guest.finish();
 }
 
