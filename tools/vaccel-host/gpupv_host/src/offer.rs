@@ -47,6 +47,14 @@ pub struct Offers {
     next: u64,
 }
 
+#[cfg(test)]
+impl Offer {
+    /// Whether what was dropped is not committed either.
+    pub fn is_decommitted(&self) -> bool {
+        self.dropped == Some(ReclaimResult::NOT_COMMITTED)
+    }
+}
+
 impl Allocation {
     /// Whether its content was dropped.
     pub fn is_dropped(&self) -> bool {
@@ -83,6 +91,15 @@ impl Offers {
     #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
+    }
+
+    /// The bits of process and allocation of each.
+    #[cfg(test)]
+    pub fn waiting(&self) -> BTreeSet<(u32, u32)> {
+        let waiting = self.queue.values();
+        waiting
+            .map(|(process, handle)| (process.raw(), handle.raw()))
+            .collect()
     }
 
     /// An offer is gone.

@@ -40,6 +40,16 @@ struct SharedAllocation {
     writable: bool,
 }
 
+#[cfg(test)]
+impl Shared {
+    /// What it keeps.
+    pub fn contents(&self) -> impl Iterator<Item = &Arc<Content>> {
+        self.allocations
+            .iter()
+            .map(|allocation| &allocation.content)
+    }
+}
+
 impl Host {
     pub(crate) fn create_shared(
         &mut self,
@@ -149,6 +159,10 @@ fn contents(
     }
     let share = |member: &Handle| {
         let allocation = process.allocation(vgpu, *member)?;
+        // Who opens it could not tell that there is nothing behind it.
+        if allocation.is_dropped() {
+            return Err(NtStatus::INVALID_PARAMETER);
+        }
         let content = allocation.backing.content();
         Ok(SharedAllocation {
             content: content.ok_or(NtStatus::INVALID_PARAMETER)?,

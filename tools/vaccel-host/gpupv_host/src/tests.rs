@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Conversations with the host, as guests have them.
 
+mod accounts;
 mod bring_up;
 mod budget;
 mod compute;

@@ -328,9 +328,16 @@ fn short_of_memory() {
     assert_eq!(census.resident_non_local_bytes, 3 * MIB);
     assert_eq!(reclaim(&mut guest, &setup, &made[..1]), Err(FULL));
     assert_eq!(reclaim(&mut guest, &setup, &[far]), Ok(vec![OK]));
-    guest.evict(setup.device, &made[1..]);
-    assert_eq!(reclaim(&mut guest, &setup, &made[..1]), Ok(vec![DISCARDED]));
+    // Reclaiming takes it from offers, too.
+    offer(&mut guest, setup.device, &made[1..], NORMAL, kept).unwrap();
+    let back = reclaim(&mut guest, &setup, &made[..1]);
+    assert_eq!(back, Ok(vec![DISCARDED]));
     assert_eq!(guest.host.census().resident_local_bytes, 3 * MIB);
+    assert_eq!(reclaim(&mut guest, &setup, &made[1..]), Err(FULL));
+    guest.evict(setup.device, &made[..1]);
+    let back = reclaim(&mut guest, &setup, &made[1..]);
+    assert_eq!(back, Ok(vec![DISCARDED]));
+    assert_eq!(guest.host.census().resident_local_bytes, 4 * MIB);
     guest.finish();
 }
 

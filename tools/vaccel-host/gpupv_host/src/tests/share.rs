@@ -211,6 +211,20 @@ fn refused() {
     for object in [private.resource, made[0], setup.fence.sync_object, none] {
         assert_eq!(share(&mut guest, object), none, "{object}");
     }
+    let offer = OfferAllocations {
+        device: setup.device,
+        priority: OfferPriority::LOW,
+        flags: OfferFlags::OFFER_IMMEDIATELY,
+        ..OfferAllocations::default()
+    };
+    guest.send(offer, (&[made[0]]).into()).unwrap();
+    assert_eq!(share(&mut guest, resource), none, "content dropped");
+    let reclaim = ReclaimAllocations {
+        device: setup.device,
+        paging_queue: setup.queue.paging_queue,
+        ..ReclaimAllocations::default()
+    };
+    guest.send(reclaim, (&[made[0]]).into()).unwrap();
     let name = share(&mut guest, resource);
     let body = OpenResource {
         device: setup.device,
