@@ -19,6 +19,8 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Boot a guest and wait for its verdict. The exit status is the guest's, or 1 without one.
+    /// Of an option that is given twice the last one counts.
+    #[command(args_override_self = true)]
     Run(RunArgs),
 }
 
@@ -141,6 +143,16 @@ mod tests {
         assert_eq!((back.lock_window, back.commit_limit), (None, 8 << 30));
         let budgets = (back.budget, back.budget_non_local);
         assert_eq!(budgets, (1 << 30, 1 << 30));
+    }
+
+    /// A plan's own options come behind the usual ones and take their place.
+    #[test]
+    fn last_one_counts() {
+        let line = "vaccel-host run --kernel k --initrd i --memory 1G --memory 3G";
+        let Cli {
+            command: Command::Run(args),
+        } = Cli::try_parse_from(line.split(' ')).unwrap();
+        assert_eq!(args.memory, 3 << 30);
     }
 
     /// Values out of range are usage errors.
