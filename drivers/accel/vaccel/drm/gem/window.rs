@@ -11,8 +11,9 @@
 //! The next access faults again.
 //!
 //! Objects can be exported, but only to be mapped: the frames are no memory that another device
-//! could reach, so attaching one is refused. User mappings made through the dma-buf are part of the
-//! address space of the DRM device like those made through the device node, and go with them.
+//! could reach, so attaching one is refused. The core makes user mappings through the dma-buf part of
+//! the address space of the DRM device like those made through the device node, and they go with
+//! them.
 //!
 //! Once the device is unplugged every access finds a page of the object's own that starts as zeros:
 //! programs notice that the device is gone by its ioctls and not by a signal.
@@ -26,12 +27,10 @@ use core::{
 };
 
 use kernel::{
-    error::from_err_ptr,
     mm::virt::{
         flags,
         VmaRef, //
     },
-    module::this_module,
     page::{
         Page,
         PAGE_SHIFT,
@@ -57,9 +56,6 @@ use crate::{
         MemRemap, //
     },
 };
-
-/// The module that the code of `T` is in.
-type Owner<T> = <<T as DriverObject>::Driver as drm::Driver>::OwnerModule;
 
 /// What the layer keeps of an object whose memory is visible on demand.
 pub(super) struct Window {
@@ -111,6 +107,9 @@ impl Window {
 /// Only what ends a [`Fault`] makes one.
 #[must_use = "the memory manager waits for it"]
 pub struct FaultEnd(bindings::vm_fault_t);
+
+/// Says by itself that the driver called [`Fault::lost`]: no reason of the memory manager.
+const LOST: bindings::vm_fault_t = !0;
 
 /// What the layer knows of a fault while the driver handles it.
 ///
@@ -270,6 +269,12 @@ impl<'a> Fault<'a> {
         FaultEnd(bindings::vm_fault_reason_VM_FAULT_SIGBUS)
     }
 
+    /// Lets user space see the page that it will see for good once the device is unplugged: what the
+    /// object's memory was is gone.
+    pub fn lost(self) -> FaultEnd {
+        FaultEnd(LOST)
+    }
+
     /// Says that there is not enough memory.
     pub fn out_of_memory(self) -> FaultEnd {
         FaultEnd(bindings::vm_fault_reason_VM_FAULT_OOM)
@@ -357,19 +362,10 @@ impl<T: DriverObject> Object<T> {
         ops
     };
 
-    /// The file of user mappings that were not made through the device node.
-    const WINDOW_FOPS: bindings::file_operations = {
-        let mut fops: bindings::file_operations = pin_init::zeroed();
-
-        fops.owner = this_module::<Owner<T>>().as_ptr();
-        fops.release = Some(Self::window_release_callback);
-
-        fops
-    };
-
     /// A handle by which the user mappings of this object can be removed, also after its end.
     ///
-    /// If the object is backed by shmem, those made through a dma-buf are not among them.
+    /// Those made through a dma-buf of the object are among them: the core gives the file of such a
+    /// dma-buf the address space of the device.
     ///
     /// # Errors
     ///
@@ -521,11 +517,9 @@ impl<T: DriverObject> Object<T> {
     /// Only for the DRM core, with an object of the driver of `T` that stays referenced and a
     /// mapping that is being set up.
     unsafe extern "C" fn window_mmap_callback(
-        obj: *mut bindings::drm_gem_object,
+        _obj: *mut bindings::drm_gem_object,
         vma: *mut bindings::vm_area_struct,
     ) -> c_int {
-        // SAFETY: By the safety requirements.
-        let this = unsafe { Self::from_raw(obj) };
         // SAFETY: The mapping is valid and locked while it is being set up.
         let flags = unsafe { VmaRef::from_raw(vma) }.flags();
 
@@ -533,78 +527,8 @@ impl<T: DriverObject> Object<T> {
         if flags & (flags::SHARED | flags::MAYWRITE) == flags::MAYWRITE {
             return EINVAL.to_errno();
         }
-        // SAFETY: The mapping is being set up.
-        if let Err(e) = unsafe { this.window_set_file(vma) } {
-            return e.to_errno();
-        }
         // SAFETY: The mapping is being set up, so its flags may be changed.
         unsafe { bindings::vaccel_vma_map_io(vma) };
-        0
-    }
-
-    /// Makes sure that a mapping is in the address space of the device, where it can be found when
-    /// its memory goes away. One made through a dma-buf is not, so it gets another file.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`, `ENFILE`.
-    ///
-    /// # Safety
-    ///
-    /// `vma` must be a mapping of this object that is being set up.
-    unsafe fn window_set_file(&self, vma: *mut bindings::vm_area_struct) -> Result {
-        let dev = self.dev.as_raw();
-
-        // SAFETY: The device is valid, and has its inode until it is freed.
-        let mapping = unsafe { (*(*dev).anon_inode).i_mapping };
-        // SAFETY: A mapping that is being set up has a valid file.
-        if unsafe { (*(*vma).vm_file).f_mapping } == mapping {
-            return Ok(());
-        }
-
-        // The file keeps the address space, by keeping the device.
-        let owned = ARef::into_raw(self.dev.clone());
-        // SAFETY:
-        // - The name is a string, the functions are constant.
-        // - The reference to the device goes to the file if there is one.
-        let file = from_err_ptr(unsafe {
-            bindings::anon_inode_getfile(
-                <T::Driver as drm::Driver>::INFO.name.as_char_ptr(),
-                const { &Self::WINDOW_FOPS },
-                dev.cast(),
-                // CAST: Flags of files are small.
-                bindings::O_RDWR as c_int,
-            )
-        })
-        .inspect_err(|_| {
-            // SAFETY: There is no file, so the reference is still ours.
-            drop(unsafe { ARef::from_raw(owned) });
-        })?;
-
-        // SAFETY:
-        // - The file is new, so nobody else looks at its address space yet.
-        // - The file of a mapping that is being set up may be exchanged; the mapping takes its own
-        //   reference.
-        // - The reference we got is given up.
-        unsafe {
-            (*file).f_mapping = mapping;
-            bindings::vma_set_file(vma, file);
-            bindings::fput(file);
-        }
-        Ok(())
-    }
-
-    /// The `release` callback of `struct file_operations`.
-    ///
-    /// # Safety
-    ///
-    /// Only for the file system core, with a file that `window_set_file()` made.
-    unsafe extern "C" fn window_release_callback(
-        _inode: *mut bindings::inode,
-        file: *mut bindings::file,
-    ) -> c_int {
-        // SAFETY: The file owns a reference to the device, and nobody uses the file any more.
-        unsafe { bindings::drm_dev_put((*file).private_data.cast()) };
         0
     }
 
@@ -658,7 +582,12 @@ impl<T: DriverObject> Object<T> {
         }
 
         let end = match self.dev.enter() {
-            Some(_guard) => T::fault(self, Fault(handling)),
+            Some(_guard) => match T::fault(self, Fault(handling)) {
+                end if end.0 == LOST && handling.file.get().is_null() => {
+                    self.window_dummy(handling)
+                }
+                end => end,
+            },
             None => self.window_dummy(handling),
         };
         handling.result(end)
