@@ -360,6 +360,10 @@ impl<T: DriverObject> Object<T> {
     pub fn create_handle(&self, file: &DriverFile<T>) -> Result<u32> {
         let mut handle = 0;
 
+        // SAFETY: An open file refers to its minor, which refers to the device.
+        if unsafe { (*(*file.as_raw()).minor).dev } != self.dev().as_raw() {
+            return Err(EINVAL);
+        }
         // SAFETY: File and object are valid by their type invariants.
         to_result(unsafe {
             bindings::drm_gem_handle_create(file.as_raw(), self.as_raw(), &mut handle)
@@ -400,12 +404,6 @@ impl<T: DriverObject> Object<T> {
     pub fn mmap_offset(&self) -> u64 {
         // SAFETY: The GEM object is initialised by the type invariants, its offset included.
         unsafe { bindings::vaccel_drm_vma_node_offset_addr(self.as_raw()) }
-    }
-
-    /// Removes all user mappings of the object; the next access faults again.
-    pub fn unmap_user(&self) {
-        // SAFETY: Object and device are valid by the type invariants.
-        unsafe { bindings::vaccel_drm_vma_node_unmap(self.as_raw()) };
     }
 
     /// The `free` callback of `struct drm_gem_object_funcs`.
