@@ -43,16 +43,20 @@ extern "C" {
  * -ENOENT        no object of the expected kind has this handle
  * -EOVERFLOW     offset + length does not fit 64 bits
  * -EFBIG         a size or count above its documented limit
+ * -EACCES        the caller lacks a capability (@priority of a queue), or writing to what is read-only
  * -EOPNOTSUPP    part of the interface that this driver or host does not provide
  * -ENOMEM        no guest memory
  * -EMFILE        the file has too many handles
- * -ENOSPC        the host is out of device memory or over budget
+ * -ENOSPC        the host is out of device memory or over budget, or the cgroup's dmem limit or the
+ *                limit of pinned memory is reached (@host_status is 0 then)
+ * -EBUSY         the object or range is in a state in which this cannot be done
  * -EIO           the vm is in error (&DRM_IOCTL_VACCEL_VM_QUERY says why), or the host broke
  *                the protocol
  * -EREMOTEIO     the host refused; @host_status says why
  * -ENODEV        the adapter is gone
- * -EINTR         a signal arrived while the caller waited; nothing was started, or what the host
- *                still answers is cleaned up by the driver
+ * -ETIMEDOUT     the host did not take the message or did not answer; as -EINTR
+ * -EINTR         the caller was killed while it waited for the host: whether the host did it is not
+ *                known, what it makes is cleaned up by the driver, and what was taken away is gone
  * ============== =====================================================================
  */
 
@@ -142,6 +146,16 @@ extern "C" {
 #define VACCEL_PARAM_BO_SIZE_MAX	8
 /** define VACCEL_PARAM_RESETS - Times the adapter was lost and came back since driver load. */
 #define VACCEL_PARAM_RESETS		9
+/**
+ * define VACCEL_PARAM_SEGMENT_SIZE - Bytes of a segment group; @index is &VACCEL_SEGMENT_LOCAL or
+ * &VACCEL_SEGMENT_NON_LOCAL. 0 if the host does not say.
+ */
+#define VACCEL_PARAM_SEGMENT_SIZE	10
+/**
+ * define VACCEL_PARAM_PIN_LIMIT - Bytes of guest memory that one file may pin with its guest and
+ * imported objects.
+ */
+#define VACCEL_PARAM_PIN_LIMIT		11
 
 /** define VACCEL_FEATURE_ARG_SUBMIT - Argument objects and &DRM_IOCTL_VACCEL_SUBMIT. */
 #define VACCEL_FEATURE_ARG_SUBMIT	(1ULL << 0)
@@ -159,6 +173,16 @@ extern "C" {
 #define VACCEL_FEATURE_URING		(1ULL << 6)
 /** define VACCEL_FEATURE_EVENTS - Events by read() on the file. */
 #define VACCEL_FEATURE_EVENTS		(1ULL << 7)
+/** define VACCEL_FEATURE_IMPORT - dma-bufs of other drivers as &VACCEL_BO_KIND_IMPORT objects. */
+#define VACCEL_FEATURE_IMPORT		(1ULL << 8)
+/**
+ * define VACCEL_FEATURE_VA_RESERVE - &DRM_IOCTL_VACCEL_VA_RESERVE and what may be done in there.
+ */
+#define VACCEL_FEATURE_VA_RESERVE	(1ULL << 9)
+/** define VACCEL_FEATURE_OFFER - OFFER, RECLAIM and PRIORITY of &DRM_IOCTL_VACCEL_RESIDENCY. */
+#define VACCEL_FEATURE_OFFER		(1ULL << 10)
+/** define VACCEL_FEATURE_QUEUED_BIND - &VACCEL_OP_BIND, &VACCEL_OP_UNBIND, &VACCEL_OP_RESIDENCY. */
+#define VACCEL_FEATURE_QUEUED_BIND	(1ULL << 11)
 
 /** define VACCEL_HOST_CAP_PAGE_LISTS - The host takes guest memory as page lists. */
 #define VACCEL_HOST_CAP_PAGE_LISTS	(1ULL << 0)
@@ -249,7 +273,8 @@ struct drm_vaccel_vm_create {
  *
  * Argument of VM_DESTROY, QUEUE_DESTROY and FENCE_DESTROY. The handle is free at once. What the
  * object is made of goes when nothing uses it any more: a vm outlives its queues, fences and
- * bindings; work that was submitted still runs.
+ * bindings. With a queue goes the work that it has not done: what has not begun is dropped, and
+ * what runs is stopped where the host can. Fences it would have signalled stay as they are.
  */
 struct drm_vaccel_destroy {
 	/** @handle: In: handle of the kind that the operation names. */
@@ -357,9 +382,15 @@ struct drm_vaccel_queue_query {
 
 /** define VACCEL_BO_KIND_GUEST - Guest memory shared with the host. */
 #define VACCEL_BO_KIND_GUEST		0
-/** define VACCEL_BO_KIND_HOST - Host memory; the CPU sees it through a window. */
+/**
+ * define VACCEL_BO_KIND_HOST - Memory of the host's choice, the adapter's own above all; the CPU
+ * sees it through a window.
+ */
 #define VACCEL_BO_KIND_HOST		1
-/** define VACCEL_BO_KIND_IMPORT - A dma-buf of another driver. Only reported, never created. */
+/**
+ * define VACCEL_BO_KIND_IMPORT - A dma-buf of another driver or of another adapter. Made by
+ * DRM_IOCTL_PRIME_FD_TO_HANDLE, not by &DRM_IOCTL_VACCEL_BO_CREATE.
+ */
 #define VACCEL_BO_KIND_IMPORT		2
 /**
  * define VACCEL_BO_KIND_ARG - Memory for arguments and results of operations. Never seen by the
@@ -369,26 +400,44 @@ struct drm_vaccel_queue_query {
 
 /** define VACCEL_BO_CACHED - CPU mappings are cached and coherent with the GPU. */
 #define VACCEL_BO_CACHED		0
-/** define VACCEL_BO_WRITE_COMBINED - CPU mappings are write-combined. */
+/**
+ * define VACCEL_BO_WRITE_COMBINED - CPU mappings are write-combined. &VACCEL_BO_KIND_HOST only:
+ * guest memory is coherent, and mapping it in two ways would be an error (-EOPNOTSUPP).
+ */
 #define VACCEL_BO_WRITE_COMBINED	1
 
 /** define VACCEL_BO_READ_ONLY - The GPU may only read the object. */
 #define VACCEL_BO_READ_ONLY		(1u << 0)
+/**
+ * define VACCEL_BO_SHAREABLE - &VACCEL_BO_KIND_HOST: may be exported as a dma-buf, which the host
+ * has to know from the start. Guest memory always may: -EINVAL there.
+ */
+#define VACCEL_BO_SHAREABLE		(1u << 1)
 
 /**
  * struct drm_vaccel_bo_create - Make a buffer object.
  *
  * The content starts as zeros. The object is closed with DRM_IOCTL_GEM_CLOSE; the kernel gives its
  * memory back only after the host has let go of it.
+ *
+ * An object may be bound in any vm of any file of its adapter that has a handle to it: each vm gets
+ * an allocation of its own on the host, over the same memory. @vm names the first, and the only one
+ * for &VACCEL_BO_KIND_HOST without &VACCEL_BO_SHAREABLE (else -EINVAL).
+ *
+ * &VACCEL_BO_KIND_HOST: what the memory is for stands in the opaque driver data, which the host's
+ * version replaces. Without driver data -EINVAL. A host that makes less than @size: -EREMOTEIO.
  */
 struct drm_vaccel_bo_create {
-	/** @size: In: bytes, a multiple of &VACCEL_PAGE_SIZE, not 0. */
+	/**
+	 * @size: In: bytes, a multiple of &VACCEL_PAGE_SIZE, not 0. Out: bytes of the object, which
+	 * is more if the host made more.
+	 */
 	__u64 size;
 	/** @kind: In: &VACCEL_BO_KIND_GUEST, _HOST or _ARG. */
 	__u32 kind;
 	/** @caching: In: &VACCEL_BO_CACHED or &VACCEL_BO_WRITE_COMBINED. */
 	__u32 caching;
-	/** @flags: In: &VACCEL_BO_READ_ONLY. */
+	/** @flags: In: &VACCEL_BO_READ_ONLY, &VACCEL_BO_SHAREABLE. */
 	__u32 flags;
 	/**
 	 * @vm: In: vm whose host device owns the memory on the host; 0 for &VACCEL_BO_KIND_ARG,
@@ -401,7 +450,7 @@ struct drm_vaccel_bo_create {
 	__u32 priv_size;
 	/** @arg_offset: In: byte offset of the driver data. */
 	__u64 arg_offset;
-	/** @mmap_offset: Out: offset for mmap() on the node. */
+	/** @mmap_offset: Out: offset for mmap() on the node; mappings begin there. */
 	__u64 mmap_offset;
 	/** @bo: Out: GEM handle. */
 	__u32 bo;
@@ -423,7 +472,7 @@ struct drm_vaccel_bo_info {
 	__u32 flags;
 	/** @size: Out: bytes. */
 	__u64 size;
-	/** @mmap_offset: Out: offset for mmap() on the node. */
+	/** @mmap_offset: Out: offset for mmap() on the node; mappings begin there. */
 	__u64 mmap_offset;
 	/** @reserved: Must be 0. */
 	__u64 reserved[2];
@@ -434,7 +483,14 @@ struct drm_vaccel_bo_info {
 /** define VACCEL_SYNC_FOR_DEVICE - The GPU is about to read or write. */
 #define VACCEL_SYNC_FOR_DEVICE		(1u << 1)
 
-/** struct drm_vaccel_bo_sync - Cache maintenance for objects that are not coherent. */
+/**
+ * struct drm_vaccel_bo_sync - Cache maintenance for objects that are not coherent.
+ *
+ * Needed for &VACCEL_BO_KIND_HOST and &VACCEL_BO_KIND_IMPORT objects; does nothing for guest
+ * memory. An object that is in no vm yet has nothing to be synchronised with. Argument objects:
+ * -EINVAL. Of an import all is synchronised, whatever the range: for the CPU begins an access of its
+ * exporter's, which also ends one that began before; for the device ends it.
+ */
 struct drm_vaccel_bo_sync {
 	/** @bo: In: GEM handle. */
 	__u32 bo;
@@ -452,11 +508,26 @@ struct drm_vaccel_bo_sync {
 
 /* ------------------------------------------------------------------ GPU addresses */
 
-/** struct drm_vaccel_va_range - Reserve or release GPU addresses (VA_RESERVE, VA_RELEASE). */
+/**
+ * define VACCEL_VA_ZERO - Where nothing is bound reads give zeros and writes are dropped (sparse
+ * memory). Without it the GPU faults there.
+ */
+#define VACCEL_VA_ZERO			(1u << 0)
+
+/**
+ * struct drm_vaccel_va_range - Reserve or release GPU addresses (VA_RESERVE, VA_RELEASE).
+ *
+ * RESERVE takes addresses that are free (else -EEXIST) out of the host's choice. Inside of a
+ * reservation anything may be bound over anything and any part unbound, see
+ * &struct drm_vaccel_bind.
+ *
+ * RELEASE names a whole reservation by @gpu_va and @size (else -EINVAL) in which nothing is bound
+ * and that no queue has yet to change (else -EBUSY).
+ */
 struct drm_vaccel_va_range {
 	/** @vm: In: handle. */
 	__u32 vm;
-	/** @flags: In: must be 0. */
+	/** @flags: In, RESERVE: &VACCEL_VA_ZERO. */
 	__u32 flags;
 	/** @gpu_va: In: first address; 0 for RESERVE: the host chooses. Out: first address. */
 	__u64 gpu_va;
@@ -485,11 +556,24 @@ struct drm_vaccel_va_range {
  * Argument of BIND and UNBIND. Submissions to queues of the vm made after BIND returned wait for
  * the binding on the GPU; @paging_value is for those who want to wait by hand.
  *
- * UNBIND names the whole range of one BIND (@gpu_va and @size as bound, the rest 0); anything
- * else: -EINVAL. The range must not be in use by the GPU: a job that still touches it faults.
+ * Outside of reservations a fixed range must be free: -EEXIST if it overlaps a binding or, in part,
+ * a reservation. UNBIND names the whole range of one BIND (@gpu_va and @size as bound, the rest 0);
+ * anything else: -EINVAL.
  *
- * A fixed range that overlaps another binding: -EEXIST. Address 0 is never bound: with
- * &VACCEL_BIND_FIXED -EINVAL. Writing through a binding of a &VACCEL_BO_READ_ONLY object: -EACCES.
+ * Inside of a reservation (the whole range is) a fixed BIND replaces what it covers, and cuts what
+ * it covers in part; UNBIND names any pages, bound or not, and leaves them as the reservation is.
+ * One operation changes a reservation at a time, in the order of the calls; -EBUSY while a queue
+ * has yet to change some of the range.
+ *
+ * A range that is unbound or replaced must not be in use by the GPU: a job that still touches it
+ * faults. The memory stays the object's; it is given back when nothing refers to it.
+ *
+ * Address 0 is never bound: with &VACCEL_BIND_FIXED -EINVAL. Writing through a binding of a
+ * &VACCEL_BO_READ_ONLY object: -EACCES. Binding an object that is offered: -EBUSY.
+ *
+ * In a vm without &VACCEL_VM_MANUAL_RESIDENCY BIND makes the object resident. Over budget the
+ * driver evicts what the file's other such vms have bound, if they are idle, and tries once more;
+ * they become resident again with their next submission. Then: -ENOSPC, and @bytes_to_trim.
  */
 struct drm_vaccel_bind {
 	/** @vm: In: handle. */
@@ -508,26 +592,71 @@ struct drm_vaccel_bind {
 	__u64 size;
 	/** @paging_value: Out: value of the vm's paging fence at which the binding holds. */
 	__u64 paging_value;
+	/** @bytes_to_trim: Out, BIND: with -ENOSPC, how much has to go first; else 0. */
+	__u64 bytes_to_trim;
 	/** @reserved: Must be 0. */
-	__u64 reserved[2];
+	__u64 reserved;
 };
 
-/** define VACCEL_RESIDENCY_RESIDENT - Make resident; counted per object. */
+/**
+ * define VACCEL_RESIDENCY_RESIDENT - Make resident; counted per object. With -EINTR or -ETIMEDOUT the
+ * objects may stay resident, uncounted, until their handles are closed.
+ */
 #define VACCEL_RESIDENCY_RESIDENT	0
-/** define VACCEL_RESIDENCY_EVICT - Undo one RESIDENT. */
+/** define VACCEL_RESIDENCY_EVICT - Undo one RESIDENT, else -EINVAL. */
 #define VACCEL_RESIDENCY_EVICT		1
-/** define VACCEL_RESIDENCY_OFFER - The host may drop the content. */
+/**
+ * define VACCEL_RESIDENCY_OFFER - The host may drop the content. -EBUSY if the object is offered
+ * already, resident by hand, or bound in a vm without &VACCEL_VM_MANUAL_RESIDENCY; -EINVAL for a
+ * &VACCEL_BO_SHAREABLE one, which others may be using. The offer ends with the handle or the vm.
+ */
 #define VACCEL_RESIDENCY_OFFER		2
-/** define VACCEL_RESIDENCY_RECLAIM - Take back an offered object. */
+/**
+ * define VACCEL_RESIDENCY_RECLAIM - Take back an offered object, with an outcome for each. An
+ * object that is not offered is kept; -EBUSY if it was offered in another vm, -EINVAL if it was
+ * never used in this one.
+ */
 #define VACCEL_RESIDENCY_RECLAIM	3
 /** define VACCEL_RESIDENCY_PRIORITY - Set the priority by which the host keeps objects. */
 #define VACCEL_RESIDENCY_PRIORITY	4
+
+/**
+ * define VACCEL_RESIDENT_CANT_TRIM - RESIDENT: the caller has nothing left to evict; take it over
+ * its budget if there is memory. Without it the driver first evicts what idle vms of the file have
+ * bound.
+ */
+#define VACCEL_RESIDENT_CANT_TRIM	(1u << 0)
+/** define VACCEL_OFFER_ALLOW_DECOMMIT - OFFER: the memory itself may go, not only the content. */
+#define VACCEL_OFFER_ALLOW_DECOMMIT	(1u << 1)
+
+/** define VACCEL_OFFER_PRIORITY_LOW - Dropped first. */
+#define VACCEL_OFFER_PRIORITY_LOW	1
+/** define VACCEL_OFFER_PRIORITY_NORMAL - Dropped next. */
+#define VACCEL_OFFER_PRIORITY_NORMAL	2
+/** define VACCEL_OFFER_PRIORITY_HIGH - Dropped last. */
+#define VACCEL_OFFER_PRIORITY_HIGH	3
+/** define VACCEL_OFFER_PRIORITY_AUTO - By the priority of the object. */
+#define VACCEL_OFFER_PRIORITY_AUTO	4
+
+/** define VACCEL_PRIORITY_MINIMUM - Lowest priority of an object. */
+#define VACCEL_PRIORITY_MINIMUM		0x28000000
+/** define VACCEL_PRIORITY_LOW - Low priority. */
+#define VACCEL_PRIORITY_LOW		0x50000000
+/** define VACCEL_PRIORITY_NORMAL - Priority of a new object. */
+#define VACCEL_PRIORITY_NORMAL		0x78000000
+/** define VACCEL_PRIORITY_HIGH - High priority. */
+#define VACCEL_PRIORITY_HIGH		0xa0000000
+/** define VACCEL_PRIORITY_MAXIMUM - Highest priority of an object. */
+#define VACCEL_PRIORITY_MAXIMUM		0xc8000000
 
 /** define VACCEL_RECLAIMED_KEPT - The content survived. */
 #define VACCEL_RECLAIMED_KEPT		0
 /** define VACCEL_RECLAIMED_DISCARDED - The content is lost. */
 #define VACCEL_RECLAIMED_DISCARDED	1
-/** define VACCEL_RECLAIMED_NOT_COMMITTED - The memory itself is gone. */
+/**
+ * define VACCEL_RECLAIMED_NOT_COMMITTED - The memory itself is gone: the object stays offered and
+ * is of no use any more.
+ */
 #define VACCEL_RECLAIMED_NOT_COMMITTED	2
 
 /** struct drm_vaccel_residency_entry - One object of a residency list in an argument object. */
@@ -541,16 +670,24 @@ struct drm_vaccel_residency_entry {
 /**
  * struct drm_vaccel_residency - Residency of a list of objects.
  *
- * All or nothing. Over budget: -ENOSPC, and @bytes_to_trim says how much the host wants back first.
+ * All or nothing. Over budget: -ENOSPC, and @bytes_to_trim says how much has to go first. An object
+ * that is offered cannot be made resident: -EBUSY. An object that is twice in the list counts twice
+ * for RESIDENT and EVICT; OFFER refuses it: -EBUSY.
  */
 struct drm_vaccel_residency {
 	/** @vm: In: handle. */
 	__u32 vm;
 	/** @op: In: &VACCEL_RESIDENCY_RESIDENT and its like. */
 	__u32 op;
-	/** @flags: In: must be 0. */
+	/**
+	 * @flags: In: &VACCEL_RESIDENT_CANT_TRIM with RESIDENT, &VACCEL_OFFER_ALLOW_DECOMMIT with
+	 * OFFER.
+	 */
 	__u32 flags;
-	/** @priority: In: for OFFER and PRIORITY, else 0. */
+	/**
+	 * @priority: In: &VACCEL_OFFER_PRIORITY_LOW and its like for OFFER; for PRIORITY a number
+	 * up to &VACCEL_PRIORITY_MAXIMUM; else 0.
+	 */
 	__u32 priority;
 	/** @arg_bo: In: argument object with the list. */
 	__u32 arg_bo;
@@ -560,7 +697,10 @@ struct drm_vaccel_residency {
 	__u64 arg_offset;
 	/** @paging_value: Out: value of the vm's paging fence at which it holds. */
 	__u64 paging_value;
-	/** @bytes_to_trim: Out: see above. */
+	/**
+	 * @bytes_to_trim: Out: see above; after EVICT, how much more the host would like to have
+	 * evicted.
+	 */
 	__u64 bytes_to_trim;
 	/** @host_status: Out: the host's NTSTATUS. */
 	__u32 host_status;
@@ -632,6 +772,8 @@ struct drm_vaccel_fence_query {
 	__u64 gpu_va;
 	/** @mmap_offset: Out: as &struct drm_vaccel_fence_create. */
 	__u64 mmap_offset;
+	/** @reserved: Must be 0. */
+	__u64 reserved[2];
 };
 
 /**
@@ -843,19 +985,28 @@ struct drm_vaccel_op_syncobj {
 	__u64 reserved[5];
 };
 
-/** struct drm_vaccel_op_bind - Change a binding in queue order. */
+/**
+ * struct drm_vaccel_op_bind - Change a binding in queue order.
+ *
+ * Happens behind the operations before it in the queue and ahead of those after it; other queues
+ * and the CPU wait for it by a fence that is signalled behind it. The range has to be inside of a
+ * reservation of the vm. BIND replaces what it covers, UNBIND leaves it as the reservation is.
+ * Residency follows as with the operations of the same names; memory that is unbound stays in use
+ * until the operation has happened. -EBUSY: too many of the queue or the reservation have yet to
+ * happen.
+ */
 struct drm_vaccel_op_bind {
 	/** @opcode: &VACCEL_OP_BIND or &VACCEL_OP_UNBIND. */
 	__u32 opcode;
-	/** @flags: &VACCEL_BIND_WRITE and its like. */
+	/** @flags: BIND: &VACCEL_BIND_FIXED, with _WRITE, _EXECUTE, _NULL as wanted. UNBIND: 0. */
 	__u32 flags;
-	/** @bo: GEM handle. */
+	/** @bo: GEM handle; 0 with UNBIND and with &VACCEL_BIND_NULL. */
 	__u32 bo;
 	/** @pad: Must be 0. */
 	__u32 pad;
 	/** @gpu_va: Address. */
 	__u64 gpu_va;
-	/** @bo_offset: First byte in the object. */
+	/** @bo_offset: BIND: first byte in the object, a multiple of &VACCEL_PAGE_SIZE. */
 	__u64 bo_offset;
 	/** @size: Bytes. */
 	__u64 size;
@@ -863,7 +1014,12 @@ struct drm_vaccel_op_bind {
 	__u64 reserved[3];
 };
 
-/** struct drm_vaccel_op_residency - Change the residency of one object in queue order. */
+/**
+ * struct drm_vaccel_op_residency - Change the residency of one object ahead of later operations.
+ *
+ * RESIDENT and RECLAIM: the queue waits on the GPU until it holds. RECLAIM of content that was lost
+ * fails with -ENODATA. EVICT, OFFER and PRIORITY have no place in a queue: -EOPNOTSUPP.
+ */
 struct drm_vaccel_op_residency {
 	/** @opcode: &VACCEL_OP_RESIDENCY. */
 	__u32 opcode;
@@ -871,9 +1027,9 @@ struct drm_vaccel_op_residency {
 	__u32 flags;
 	/** @bo: GEM handle. */
 	__u32 bo;
-	/** @op: &VACCEL_RESIDENCY_RESIDENT and its like. */
+	/** @op: &VACCEL_RESIDENCY_RESIDENT or &VACCEL_RESIDENCY_RECLAIM. */
 	__u32 op;
-	/** @priority: As &struct drm_vaccel_residency. */
+	/** @priority: Must be 0. */
 	__u32 priority;
 	/** @pad: Must be 0. */
 	__u32 pad;
@@ -887,7 +1043,10 @@ struct drm_vaccel_op_result {
 	__s32 error;
 	/** @host_status: The host's NTSTATUS. */
 	__u32 host_status;
-	/** @value: Paging fence value or bytes to trim, by operation; else 0. */
+	/**
+	 * @value: RESIDENCY: value of the paging fence, or bytes to trim with -ENOSPC; BIND: bytes
+	 * to trim with -ENOSPC; else 0.
+	 */
 	__u64 value;
 };
 
@@ -899,7 +1058,10 @@ struct drm_vaccel_op_result {
 #define VACCEL_SUBMIT_OUT_SYNCOBJ	(1u << 2)
 /** define VACCEL_SUBMIT_EXPECT_SEQ - Refuse with -ESTALE if @seq is not the next number. */
 #define VACCEL_SUBMIT_EXPECT_SEQ	(1u << 3)
-/** define VACCEL_SUBMIT_NO_PAGING_WAIT - Do not wait on the GPU for earlier BINDs of the vm. */
+/**
+ * define VACCEL_SUBMIT_NO_PAGING_WAIT - Do not wait on the GPU for earlier BINDs of the vm. What the
+ * driver itself had evicted is waited for all the same.
+ */
 #define VACCEL_SUBMIT_NO_PAGING_WAIT	(1u << 4)
 
 /**
@@ -958,7 +1120,11 @@ struct drm_vaccel_submit {
 /** define VACCEL_BUDGET_SET_RESERVATION - Ask for @reservation_size before reading. */
 #define VACCEL_BUDGET_SET_RESERVATION	(1u << 0)
 
-/** struct drm_vaccel_budget - Memory budget of this file on one segment group. */
+/**
+ * struct drm_vaccel_budget - Memory budget of this file on one segment group.
+ *
+ * &VACCEL_BO_KIND_HOST objects count as local, guest memory that the adapter uses as non-local.
+ */
 struct drm_vaccel_budget {
 	/** @segment: In: &VACCEL_SEGMENT_LOCAL or &VACCEL_SEGMENT_NON_LOCAL. */
 	__u32 segment;
@@ -976,11 +1142,20 @@ struct drm_vaccel_budget {
 	__u32 host_status;
 	/** @pad: Must be 0. */
 	__u32 pad;
+	/** @reserved: Must be 0. */
+	__u64 reserved[2];
 };
 
-/** define VACCEL_EVENT_BUDGET - The budget changed; value: bytes to trim, 0 if none. */
+/**
+ * define VACCEL_EVENT_BUDGET - The budget of a segment group changed, or usage crossed it; value:
+ * bytes to trim, 0 if none. One is delivered at most, for whichever group, until
+ * &DRM_IOCTL_VACCEL_BUDGET is asked again, also if &DRM_IOCTL_VACCEL_EVENTS is; if unread events
+ * fill the file's room for them, none until they are read and it is asked again. The protocol has no
+ * notice of it: while the event is asked for, the driver looks twice a second. The last one, with
+ * value 0, comes when the adapter goes: what is asked then gives -ENODEV.
+ */
 #define VACCEL_EVENT_BUDGET		0x80000000u
-/** define VACCEL_EVENT_VM_STATE - A vm changed state; value: the state. */
+/** define VACCEL_EVENT_VM_STATE - A vm changed state; value: the state. Planned: -EOPNOTSUPP. */
 #define VACCEL_EVENT_VM_STATE		0x80000001u
 
 /** struct drm_vaccel_events - Choose the events that read() on the file delivers. */
@@ -1064,20 +1239,16 @@ enum {
 		VACCEL_IOCTL(DRM_IOWR, DRM_VACCEL_BO_CREATE, drm_vaccel_bo_create),
 	DRM_IOCTL_VACCEL_BO_INFO =
 		VACCEL_IOCTL(DRM_IOWR, DRM_VACCEL_BO_INFO, drm_vaccel_bo_info),
-	/* planned */
 	DRM_IOCTL_VACCEL_BO_SYNC =
 		VACCEL_IOCTL(DRM_IOWR, DRM_VACCEL_BO_SYNC, drm_vaccel_bo_sync),
-	/* planned */
 	DRM_IOCTL_VACCEL_VA_RESERVE =
 		VACCEL_IOCTL(DRM_IOWR, DRM_VACCEL_VA_RESERVE, drm_vaccel_va_range),
-	/* planned */
 	DRM_IOCTL_VACCEL_VA_RELEASE =
 		VACCEL_IOCTL(DRM_IOWR, DRM_VACCEL_VA_RELEASE, drm_vaccel_va_range),
 	DRM_IOCTL_VACCEL_BIND =
 		VACCEL_IOCTL(DRM_IOWR, DRM_VACCEL_BIND, drm_vaccel_bind),
 	DRM_IOCTL_VACCEL_UNBIND =
 		VACCEL_IOCTL(DRM_IOWR, DRM_VACCEL_UNBIND, drm_vaccel_bind),
-	/* planned: OFFER, RECLAIM and PRIORITY */
 	DRM_IOCTL_VACCEL_RESIDENCY =
 		VACCEL_IOCTL(DRM_IOWR, DRM_VACCEL_RESIDENCY, drm_vaccel_residency),
 	DRM_IOCTL_VACCEL_FENCE_CREATE =
@@ -1108,13 +1279,11 @@ enum {
 	/* planned */
 	DRM_IOCTL_VACCEL_SYNC_IMPORT =
 		VACCEL_IOCTL(DRM_IOWR, DRM_VACCEL_SYNC_IMPORT, drm_vaccel_sync),
-	/* planned: OUT_SYNCOBJ, and operations other than EXEC and FENCE_* */
+	/* planned: OUT_SYNCOBJ, and the operations SYNCOBJ_* */
 	DRM_IOCTL_VACCEL_SUBMIT =
 		VACCEL_IOCTL(DRM_IOWR, DRM_VACCEL_SUBMIT, drm_vaccel_submit),
-	/* planned: SET_RESERVATION */
 	DRM_IOCTL_VACCEL_BUDGET =
 		VACCEL_IOCTL(DRM_IOWR, DRM_VACCEL_BUDGET, drm_vaccel_budget),
-	/* planned */
 	DRM_IOCTL_VACCEL_EVENTS =
 		VACCEL_IOCTL(DRM_IOWR, DRM_VACCEL_EVENTS, drm_vaccel_events),
 	/* planned */

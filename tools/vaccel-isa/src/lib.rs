@@ -4,7 +4,8 @@
 //! A *command buffer* is a sequence of packets in GPU virtual memory, named by address and length
 //! in a submission. This crate is the one definition of its bytes: user space encodes with
 //! [`CommandStream`], the host copies the buffer once and decodes the copy with [`decode`]. It also
-//! defines what the host tells about itself as user-mode driver private data ([`AdapterInfo`]).
+//! defines what the host tells about itself as user-mode driver private data ([`AdapterInfo`]), and
+//! what allocations in its memory are described by ([`AllocationData`]).
 //! Field tables and numeric semantics: Documentation/accel/vaccel/isa.rst.
 //!
 //! Rules of the format:
@@ -31,6 +32,7 @@
 )]
 
 mod adapter_info;
+mod allocation_data;
 mod decode;
 mod packet;
 #[cfg(feature = "std")]
@@ -38,6 +40,7 @@ mod stream;
 mod wire;
 
 pub use adapter_info::{AdapterInfo, ADAPTER_INFO_BYTES, ADAPTER_INFO_MAGIC, ENGINE_NAME_BYTES};
+pub use allocation_data::{AllocationData, Segment, ALLOCATION_DATA_BYTES, ALLOCATION_DATA_MAGIC};
 pub use decode::{decode, DecodeError, Packets, Reason};
 pub use packet::{
     Copy, Elementwise, ElementwiseOp, Fill, Gemm, Matrix, Operand, Packet, Pattern, Reduce,
