@@ -20,6 +20,26 @@ fn fence(opcode: u8, handle: u32, value: u64) -> Vec<u8> {
     record
 }
 
+/// BIND (6) or UNBIND (7).
+fn bind(opcode: u8, flags: u32, bo: u32, gpu_va: u64, bo_offset: u64, size: u64) -> Vec<u8> {
+    let mut record = vec![0; RECORD];
+    record[0] = opcode;
+    record[4..8].copy_from_slice(&flags.to_le_bytes());
+    record[8..12].copy_from_slice(&bo.to_le_bytes());
+    record[16..24].copy_from_slice(&gpu_va.to_le_bytes());
+    record[24..32].copy_from_slice(&bo_offset.to_le_bytes());
+    record[32..40].copy_from_slice(&size.to_le_bytes());
+    record
+}
+
+fn residency(op: u32, bo: u32) -> Vec<u8> {
+    let mut record = vec![0; RECORD];
+    record[0] = 8;
+    record[8..12].copy_from_slice(&bo.to_le_bytes());
+    record[12..16].copy_from_slice(&op.to_le_bytes());
+    record
+}
+
 fn parse(bytes: &[u8], stride: usize, count: usize) -> Result<Vec<Op>, OpError> {
     OpList::new(bytes, stride, count)?.iter().collect()
 }
@@ -27,9 +47,18 @@ fn parse(bytes: &[u8], stride: usize, count: usize) -> Result<Vec<Op>, OpError> 
 /// Each supported record gives the operation it describes, in order.
 #[test]
 fn records_become_operations() {
-    let bytes = [exec(0x1000, 64), fence(2, 7, 9), fence(3, 8, 10)].concat();
+    let bytes = [
+        exec(0x1000, 64),
+        fence(2, 7, 9),
+        fence(3, 8, 10),
+        bind(6, 0b1001, 5, 0x2000, 0x3000, 0x4000),
+        bind(7, 0, 0, 0x2000, 0, 0x1000),
+        residency(0, 6),
+        residency(3, 7),
+    ]
+    .concat();
     assert_eq!(
-        parse(&bytes, RECORD, 3).unwrap(),
+        parse(&bytes, RECORD, 7).unwrap(),
         [
             Op::Exec {
                 gpu_va: 0x1000,
@@ -42,6 +71,19 @@ fn records_become_operations() {
                 fence: 8,
                 value: 10
             },
+            Op::Bind {
+                flags: 0b1001,
+                bo: 5,
+                gpu_va: 0x2000,
+                bo_offset: 0x3000,
+                size: 0x4000
+            },
+            Op::Unbind {
+                gpu_va: 0x2000,
+                size: 0x1000
+            },
+            Op::Resident { bo: 6 },
+            Op::Reclaim { bo: 7 },
         ]
     );
 }
@@ -70,6 +112,9 @@ fn reserved_bytes_are_checked() {
     for (record, used) in [
         (exec(0x1000, 64), vec![0..4, 8..32]),
         (fence(2, 7, 9), vec![0..4, 8..12, 16..24]),
+        (bind(6, 8, 5, 1, 2, 3), vec![0..12, 16..40]),
+        (bind(7, 0, 0, 1, 0, 3), vec![0..4, 16..24, 32..40]),
+        (residency(0, 6), vec![0..4, 8..16]),
     ] {
         for at in 4..RECORD {
             if used.iter().any(|range| range.contains(&at)) {
@@ -87,7 +132,18 @@ fn reserved_bytes_are_checked() {
 fn bad_operations() {
     assert_eq!(parse(&fence(0, 1, 1), RECORD, 1), Err(OpError::Invalid));
     assert_eq!(parse(&fence(9, 1, 1), RECORD, 1), Err(OpError::Invalid));
-    assert_eq!(parse(&fence(6, 1, 1), RECORD, 1), Err(OpError::Unsupported));
+    for planned in [4, 5] {
+        let record = fence(planned, 1, 1);
+        assert_eq!(parse(&record, RECORD, 1), Err(OpError::Unsupported));
+    }
+    // A queued binding has a place; EVICT, OFFER and PRIORITY have none in a queue.
+    let anywhere = bind(6, 1, 5, 0x1000, 0, 0x1000);
+    assert_eq!(parse(&anywhere, RECORD, 1), Err(OpError::Invalid));
+    for op in [1, 2, 4] {
+        let record = residency(op, 1);
+        assert_eq!(parse(&record, RECORD, 1), Err(OpError::Unsupported));
+    }
+    assert_eq!(parse(&residency(5, 1), RECORD, 1), Err(OpError::Invalid));
     assert_eq!(parse(&exec(0x1000, 0), RECORD, 1), Err(OpError::Invalid));
     assert_eq!(parse(&exec(0, 1), RECORD, 2), Err(OpError::Invalid));
     assert_eq!(parse(&[], RECORD, 0), Err(OpError::Invalid));

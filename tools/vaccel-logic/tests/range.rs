@@ -2,7 +2,7 @@
 //! Ranges from outside never wrap and never pass their limit.
 
 use proptest::prelude::*;
-use vaccel_logic::range::{inside, overlap, pages_inside, RangeError, PAGE};
+use vaccel_logic::range::{cut, inside, overlap, pages_inside, RangeError, PAGE};
 
 /// The three ways to be wrong are told apart.
 #[test]
@@ -32,5 +32,16 @@ proptest! {
     fn overlap_is_shared_addresses(a in 0u64..40, n in 1u64..10, b in 0u64..40, m in 1u64..10) {
         let shared = (a..a + n).any(|address| (b..b + m).contains(&address));
         prop_assert_eq!(overlap((a, n), (b, m)), shared);
+    }
+
+    /// What a cut leaves are the addresses of the range that are not in the hole, in two parts.
+    #[test]
+    fn cut_leaves_the_rest(a in 0u64..40, n in 1u64..10, b in 0u64..60, m in 1u64..20) {
+        let rest = cut((a, n), (b, m));
+        let left: Vec<u64> = (a..a + n).filter(|address| !(b..b + m).contains(address)).collect();
+        let parts: Vec<u64> = (a..a + rest.before)
+            .chain(rest.after_start..rest.after_start + rest.after)
+            .collect();
+        prop_assert_eq!(left, parts);
     }
 }

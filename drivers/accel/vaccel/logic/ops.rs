@@ -32,7 +32,26 @@ pub mod opcode {
     /// First of the operations that the interface has and the driver has not yet.
     pub const FIRST_PLANNED: u32 = 4;
     /// Last of them.
-    pub const LAST_PLANNED: u32 = 8;
+    pub const LAST_PLANNED: u32 = 5;
+    /// Bind in a reservation.
+    pub const BIND: u32 = 6;
+    /// Unbind in a reservation.
+    pub const UNBIND: u32 = 7;
+    /// Change residency.
+    pub const RESIDENCY: u32 = 8;
+}
+
+/// `VACCEL_BIND_FIXED`, which a queued binding must have.
+const BIND_FIXED: u32 = 1 << 3;
+
+/// `VACCEL_RESIDENCY_*` that have a place in a queue, and the last of all.
+mod residency {
+    /// Make resident.
+    pub(super) const RESIDENT: u32 = 0;
+    /// Take an offered object back.
+    pub(super) const RECLAIM: u32 = 3;
+    /// Last that there is.
+    pub(super) const LAST: u32 = 4;
 }
 
 /// One operation.
@@ -63,6 +82,36 @@ pub enum Op {
         /// Value.
         value: u64,
     },
+    /// Bind part of an object.
+    Bind {
+        /// `VACCEL_BIND_*`.
+        flags: u32,
+        /// Handle, 0 for none.
+        bo: u32,
+        /// First address.
+        gpu_va: u64,
+        /// First byte in the object.
+        bo_offset: u64,
+        /// Bytes.
+        size: u64,
+    },
+    /// Unbind addresses.
+    Unbind {
+        /// First address.
+        gpu_va: u64,
+        /// Bytes.
+        size: u64,
+    },
+    /// Make an object resident.
+    Resident {
+        /// Handle.
+        bo: u32,
+    },
+    /// Take an offered object back.
+    Reclaim {
+        /// Handle.
+        bo: u32,
+    },
 }
 
 /// Why a list is refused.
@@ -73,7 +122,7 @@ pub enum OpError {
     Invalid,
     /// `E2BIG`: bytes that this code does not know are not zero.
     TooNew,
-    /// `EOPNOTSUPP`: an operation that the driver does not do yet.
+    /// `EOPNOTSUPP`: an operation that the driver does not do, or that has no place in a queue.
     Unsupported,
 }
 
@@ -100,6 +149,33 @@ struct FenceRecord {
     reserved: [u64; 5],
 }
 
+#[derive(FromBytes, KnownLayout, Immutable)]
+#[repr(C)]
+struct BindRecord {
+    opcode: u32,
+    flags: u32,
+    bo: u32,
+    pad: u32,
+    gpu_va: u64,
+    bo_offset: u64,
+    size: u64,
+    reserved: [u64; 3],
+}
+
+#[derive(FromBytes, KnownLayout, Immutable)]
+#[repr(C)]
+struct ResidencyRecord {
+    opcode: u32,
+    flags: u32,
+    bo: u32,
+    op: u32,
+    priority: u32,
+    pad: u32,
+    reserved: [u64; 5],
+}
+
+const _: () = assert!(size_of::<BindRecord>() == RECORD);
+const _: () = assert!(size_of::<ResidencyRecord>() == RECORD);
 const _: () = assert!(size_of::<ExecRecord>() == RECORD);
 const _: () = assert!(size_of::<FenceRecord>() == RECORD);
 
@@ -150,6 +226,9 @@ fn parse(record: &[u8]) -> Result<Op, OpError> {
             fence(&whole).map(|(fence, value)| Op::FenceSignal { fence, value })
         }
         opcode::FIRST_PLANNED..=opcode::LAST_PLANNED => Err(OpError::Unsupported),
+        opcode::BIND => bind(&whole),
+        opcode::UNBIND => unbind(&whole),
+        opcode::RESIDENCY => residency(&whole),
         _ => Err(OpError::Invalid),
     }
 }
@@ -176,4 +255,43 @@ fn fence(record: &[u8; RECORD]) -> Result<(u32, u64), OpError> {
         return Err(OpError::Invalid);
     }
     Ok((record.fence, record.value))
+}
+
+fn bind(record: &[u8; RECORD]) -> Result<Op, OpError> {
+    let record: BindRecord = zerocopy::transmute!(*record);
+    if record.flags & BIND_FIXED == 0 || record.pad != 0 || record.reserved != [0; 3] {
+        return Err(OpError::Invalid);
+    }
+    Ok(Op::Bind {
+        flags: record.flags,
+        bo: record.bo,
+        gpu_va: record.gpu_va,
+        bo_offset: record.bo_offset,
+        size: record.size,
+    })
+}
+
+fn unbind(record: &[u8; RECORD]) -> Result<Op, OpError> {
+    let record: BindRecord = zerocopy::transmute!(*record);
+    let rest = (record.flags, record.bo, record.pad, record.bo_offset);
+    if rest != (0, 0, 0, 0) || record.reserved != [0; 3] {
+        return Err(OpError::Invalid);
+    }
+    Ok(Op::Unbind {
+        gpu_va: record.gpu_va,
+        size: record.size,
+    })
+}
+
+fn residency(record: &[u8; RECORD]) -> Result<Op, OpError> {
+    let record: ResidencyRecord = zerocopy::transmute!(*record);
+    let rest = (record.flags, record.priority, record.pad);
+    if rest != (0, 0, 0) || record.reserved != [0; 5] || record.op > residency::LAST {
+        return Err(OpError::Invalid);
+    }
+    match record.op {
+        residency::RESIDENT => Ok(Op::Resident { bo: record.bo }),
+        residency::RECLAIM => Ok(Op::Reclaim { bo: record.bo }),
+        _ => Err(OpError::Unsupported),
+    }
 }

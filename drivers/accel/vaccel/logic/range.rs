@@ -48,3 +48,26 @@ pub fn pages_inside(offset: u64, len: u64, limit: u64) -> Result<u64, RangeError
 pub fn overlap(first: (u64, u64), second: (u64, u64)) -> bool {
     first.0 < second.0.saturating_add(second.1) && second.0 < first.0.saturating_add(first.1)
 }
+
+/// What is left of a range when a hole is cut into it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rest {
+    /// Bytes before the hole; the part starts where the range did. May be 0.
+    pub before: u64,
+    /// Start of the part behind the hole.
+    pub after_start: u64,
+    /// Bytes of the part behind the hole. May be 0.
+    pub after: u64,
+}
+
+/// Cuts `hole` (start, length) out of `range`. Neither may wrap around.
+pub fn cut(range: (u64, u64), hole: (u64, u64)) -> Rest {
+    let end = range.0.saturating_add(range.1);
+    let hole_start = hole.0.clamp(range.0, end);
+    let hole_end = hole.0.saturating_add(hole.1).clamp(range.0, end);
+    Rest {
+        before: hole_start.saturating_sub(range.0),
+        after_start: hole_end,
+        after: end.saturating_sub(hole_end),
+    }
+}
