@@ -37,7 +37,7 @@ pub(crate) use generated::*;
 
 /// The user-space interface of this driver, `include/uapi/drm/vaccel_accel.h`.
 ///
-/// The structures hold integers only, which the derived `FromBytes` proves at compile time.
+/// The structures hold integers only and have no padding, which the derived traits prove at compile time.
 #[allow(
     clippy::all,
     clippy::undocumented_unsafe_blocks,

@@ -93,11 +93,6 @@ u64 vaccel_drm_vma_node_offset_addr(struct drm_gem_object *obj)
 	return drm_vma_node_offset_addr(&obj->vma_node);
 }
 
-void vaccel_drm_vma_node_unmap(struct drm_gem_object *obj)
-{
-	drm_vma_node_unmap(&obj->vma_node, obj->dev->anon_inode->i_mapping);
-}
-
 void vaccel_drm_gem_shmem_object_print_info(struct drm_printer *p, unsigned int indent,
 					    const struct drm_gem_object *obj)
 {
@@ -127,6 +122,11 @@ void vaccel_drm_gem_shmem_object_vunmap(struct drm_gem_object *obj, struct iosys
 int vaccel_drm_gem_shmem_object_mmap(struct drm_gem_object *obj, struct vm_area_struct *vma)
 {
 	return drm_gem_shmem_object_mmap(obj, vma);
+}
+
+unsigned long vaccel_totalram_pages(void)
+{
+	return totalram_pages();
 }
 
 unsigned long vaccel_page_to_pfn(const struct page *page)

@@ -43,7 +43,6 @@ int vaccel_dmem_cgroup_try_charge(struct dmem_cgroup_region *region, u64 size,
 				  struct dmem_cgroup_pool_state **pool);
 void vaccel_dmem_cgroup_uncharge(struct dmem_cgroup_pool_state *pool, u64 size);
 u64 vaccel_drm_vma_node_offset_addr(struct drm_gem_object *obj);
-void vaccel_drm_vma_node_unmap(struct drm_gem_object *obj);
 
 void vaccel_drm_gem_shmem_object_print_info(struct drm_printer *p, unsigned int indent,
 					    const struct drm_gem_object *obj);
@@ -53,6 +52,7 @@ int vaccel_drm_gem_shmem_object_vmap(struct drm_gem_object *obj, struct iosys_ma
 void vaccel_drm_gem_shmem_object_vunmap(struct drm_gem_object *obj, struct iosys_map *map);
 int vaccel_drm_gem_shmem_object_mmap(struct drm_gem_object *obj, struct vm_area_struct *vma);
 
+unsigned long vaccel_totalram_pages(void);
 unsigned long vaccel_page_to_pfn(const struct page *page);
 bool vaccel_page_is_pmd_mappable(struct page *page);
 void vaccel_page_mark_accessed(struct page *page);

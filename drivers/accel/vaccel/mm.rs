@@ -2,7 +2,19 @@
 
 //! Memory management.
 
-use kernel::prelude::*;
+use kernel::{
+    page::PAGE_SIZE,
+    prelude::*, //
+};
+
+use crate::bindings;
+
+/// Bytes of memory that the system has for use.
+pub fn total_ram() -> u64 {
+    // SAFETY: Only reads a count.
+    // CAST: `unsigned long` has at most 64 bits, and the product is the size of memory.
+    unsafe { bindings::vaccel_totalram_pages() as u64 * PAGE_SIZE as u64 }
+}
 
 /// Memory that the kernel can address in one piece and that others may be given access to.
 ///

@@ -63,14 +63,17 @@ pub fn config_write_dword(dev: &pci::Device<Bound>, offset: u16, value: u32) -> 
     to_result(unsafe { bindings::pci_write_config_dword(as_raw(dev), offset.into(), value) })
 }
 
-/// Lets the device reach all memory.
+/// Lets the device reach all memory, in pieces of any size.
 ///
-/// By default PCI devices reach 32 bits of addresses, and memory beyond that is copied.
+/// By default PCI devices reach 32 bits of addresses, and memory beyond that is copied; and they take
+/// 64 KiB at a time, which large pages are not.
 ///
 /// # Errors
 ///
 /// `EIO` if the platform does not have that.
 pub fn allow_64_bit_dma(dev: &pci::Device<Core<'_>>) -> Result {
     // SAFETY: The device is being probed, so nobody maps memory for it yet.
+    unsafe { dev.dma_set_max_seg_size(u32::MAX) };
+    // SAFETY: As above.
     unsafe { dev.dma_set_mask_and_coherent(DmaMask::new::<64>()) }
 }

@@ -48,6 +48,20 @@ impl Completion {
         })
     }
 
+    /// Creates an initialiser for an event that happened once.
+    pub fn completed() -> impl PinInit<Self> {
+        pin_init!(Self {
+            inner <- Opaque::ffi_init(|slot| {
+                // SAFETY: `slot` is valid memory for a completion, which stays pinned and is
+                // initialised before it is used.
+                unsafe {
+                    bindings::vaccel_init_completion(slot);
+                    bindings::complete(slot);
+                }
+            }),
+        })
+    }
+
     /// Says that the event happened, to one waiter.
     ///
     /// May be called in any context.
