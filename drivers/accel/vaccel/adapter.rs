@@ -17,6 +17,7 @@ use kernel::time::{
     Delta, //
 };
 
+use crate::budget::Watch;
 use crate::events::Events;
 use crate::global::Global;
 use crate::gpupv::{
@@ -27,19 +28,35 @@ use crate::gpupv::{
     Luid,
     Request, //
 };
-use crate::host_error::HostResult;
+use crate::host_error::{
+    HostError,
+    HostResult, //
+};
 use crate::io_space::IoSpace;
 use crate::link::Link;
+use crate::memory_charge::{
+    MemoryCharge,
+    Regions,
+    Segment, //
+};
 use crate::transport::{
     Transport,
     Wait, //
 };
+use crate::view::Views;
 use crate::vmbus;
 use crate::workqueue::OwnedQueue;
 
 /// How long an adapter that stops waits for its clients' objects to be given back.
 const SETTLE_MS: i64 = 10_000;
 const SETTLE_STEP_MS: i64 = 5;
+
+/// The adapter query for the sizes of segment groups, a number of D3DKMT (protocol 3.8): dedicated
+/// video memory, dedicated system memory, shared system memory, as three u64.
+const QUERY_SEGMENT_SIZE: gpupv::QueryType = gpupv::QueryType::from_raw(3);
+
+/// The first number that names a process to the host.
+const FIRST_COOKIE: u64 = 1;
 
 /// What the PCI function of a virtual GPU says (protocol 1.1).
 #[derive(Clone, Copy)]
@@ -60,6 +77,8 @@ pub(crate) struct Info {
     pub(crate) host_luid: Luid,
     pub(crate) vgpu_luid: Luid,
     pub(crate) caps: AdapterCaps,
+    /// Bytes of the adapter's own memory and of system memory that it uses; 0 if unknown.
+    pub(crate) segments: (u64, u64),
     /// UTF-8.
     pub(crate) description: KVec<u8>,
     /// UTF-8.
@@ -81,10 +100,25 @@ pub(crate) struct Adapter {
     pub(crate) resets: u64,
     /// Where the reapers of its clients work.
     pub(crate) reapers: Arc<OwnedQueue>,
+    /// What the CPU sees of the host's memory.
+    pub(crate) views: Arc<Views>,
+    /// Who wants to know of its budget.
+    pub(crate) watch: Arc<Watch>,
+    /// What cgroups pay for.
+    pub(crate) regions: Arc<Regions>,
     stopping: AtomicBool,
 }
 
 impl Adapter {
+    /// Charges `bytes` of `segment` to the cgroup of the caller; see [`Regions::charge`].
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC`.
+    pub(crate) fn charge(&self, segment: Segment, bytes: u64) -> Result<Option<MemoryCharge>> {
+        self.regions.charge(segment, bytes)
+    }
+
     /// Opens the channel of a virtual GPU, and the virtual GPU on the host.
     ///
     /// # Errors
@@ -126,6 +160,7 @@ impl Adapter {
         let mut info = first.call(Handle::NONE, &ask, Wait::Bounded, |answer| {
             read_info(&answer.reply)
         })?;
+        info.segments = segments(&first).unwrap_or_default();
         if !function.version.has_ext_header() {
             info.vgpu_luid = function.vgpu_luid;
         }
@@ -139,9 +174,12 @@ impl Adapter {
                 function,
                 info,
                 handle,
-                next_cookie: AtomicU64::new(1),
+                next_cookie: AtomicU64::new(FIRST_COOKIE + 1),
                 resets,
                 reapers: reapers.clone(),
+                views: Arc::pin_init(Views::new(), GFP_KERNEL)?,
+                watch: Arc::pin_init(Watch::new(), GFP_KERNEL)?,
+                regions: Arc::pin_init(Regions::new(), GFP_KERNEL)?,
                 stopping: AtomicBool::new(false),
             },
             GFP_KERNEL,
@@ -163,6 +201,7 @@ impl Adapter {
     /// Sends everybody home who waits for a fence: the adapter is about to go.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
+        self.watch.stop();
         self.events.wake_all();
     }
 
@@ -198,8 +237,47 @@ fn read_info(reply: &gpupv::AdapterInfo) -> HostResult<Info> {
         host_luid: reply.host_adapter_luid,
         vgpu_luid: reply.host_vgpu_luid,
         caps: reply.caps,
+        segments: (0, 0),
         description: utf8(reply.description())?,
         instance_id: utf8(reply.instance_id())?,
+    })
+}
+
+/// Asks for the sizes of the segment groups, on behalf of a process that is there for that only:
+/// adapter queries need one.
+fn segments(transport: &Transport) -> HostResult<(u64, u64)> {
+    let pid = 0;
+    let body = KBox::new(
+        gpupv::CreateProcess::new(FIRST_COOKIE, pid, "vaccel"),
+        GFP_KERNEL,
+    )?;
+    let request = Request::from(*body);
+    let process = transport.call(Handle::NONE, &request, Wait::Bounded, |answer| {
+        Ok(answer.reply.process)
+    })?;
+    let sizes = segments_of(transport, process);
+    let end = Request::from(gpupv::DestroyProcess);
+    transport.call(process, &end, Wait::Bounded, |_| Ok(()))?;
+    sizes
+}
+
+/// The sizes of the adapter's own memory and of system memory that it uses.
+fn segments_of(transport: &Transport, process: Handle) -> HostResult<(u64, u64)> {
+    const BYTES: usize = 3 * size_of::<u64>();
+    let request = Request::new(
+        gpupv::QueryAdapterInfo {
+            query_type: QUERY_SEGMENT_SIZE,
+            ..Default::default()
+        },
+        &[0; BYTES][..],
+    )?;
+    transport.call(process, &request, Wait::Bounded, |answer| {
+        let word = |at: usize| {
+            let bytes = answer.tail.get(at * 8..)?.first_chunk()?;
+            Some(u64::from_le_bytes(*bytes))
+        };
+        let sizes = (|| Some((word(0)?, word(1)?.checked_add(word(2)?)?)))();
+        sizes.ok_or(HostError::PROTOCOL)
     })
 }
 

@@ -2,25 +2,36 @@
 
 //! Buffer objects.
 //!
-//! Every GEM object of the driver has a [`Bo`] inside. Three kinds exist: guest memory shared with
-//! the host, argument memory that the host never sees, and the page of a fence, which exists only to
-//! be mapped.
+//! Every GEM object of the driver has a [`Bo`] inside: memory that the GPU sees, argument memory that
+//! the host never sees, or the page of a fence, which exists only to be mapped.
 //!
-//! # Life of a guest object
+//! # Life of memory
 //!
-//! Its pages are pinned, an allocation is made on the host, the pages are named to it. From then on
-//! the [`Backing`] hangs on the release node of the allocation: when the last reference to the object
-//! goes, the node is queued, the host is told, and only its answer (or the end of the channel) frees
-//! the pages.
+//! The host knows an object by its allocations, one for each vm that uses it
+//! ([`allocation`]). Bindings hold their allocation by themselves; the list here only lets a
+//! vm find its own again, and forgets those of a file when the file closes its handle. Pages of the
+//! guest are let go of by the host before they are freed (see [`guest_memory`]). What is left of a vm
+//! that was destroyed goes when the object is used the next time.
+//!
+//! # Locks
+//!
+//! `Allocations::list` is held for list operations only. `CpuAccess::begun` is held while the exporter
+//! of a dma-buf is asked, which may wait for its devices; nothing else of ours is locked then.
 
 use kernel::prelude::*;
 use kernel::sync::aref::ARef;
 use kernel::sync::{
+    new_mutex,
     Arc,
+    Mutex,
     SetOnce, //
 };
 
 use crate::adapter::Adapter;
+use crate::allocation::{
+    Allocation,
+    Usage, //
+};
 use crate::bindings::uapi;
 use crate::device::Device;
 use crate::driver::{
@@ -29,26 +40,27 @@ use crate::driver::{
     VaccelDrm, //
 };
 use crate::drm::gem;
+use crate::drm::gem::window::{
+    Fault,
+    FaultEnd, //
+};
 use crate::fence::Fence;
 use crate::gpupv::{
     self,
-    AllocationInfo,
-    CreateAllocationFlags,
-    CreateAllocationTail,
-    Handle,
-    List,
     Request, //
 };
-use crate::host_error::{
-    HostError,
-    HostResult, //
+use crate::guest_memory;
+use crate::host_error::HostResult;
+use crate::host_memory::{
+    HostMemory,
+    Wanted, //
 };
-use crate::link::Dispatch;
+use crate::io::{
+    CacheMode,
+    MemRemap, //
+};
 use crate::logic::range;
-use crate::reaper::Owned;
-use crate::release::What;
-use crate::residency;
-use crate::vmbus;
+use crate::view::View;
 
 /// A GEM object of this driver.
 pub(crate) type Object = gem::Object<Bo>;
@@ -68,25 +80,184 @@ pub(crate) fn size_max(adapter: &Adapter) -> u64 {
     }
 }
 
-/// Guest memory that the host can reach; dropping it lets go of the pages.
-pub(crate) enum Backing {
-    /// Named to the host by page numbers.
-    Pages(#[expect(dead_code, reason = "held for its drop")] gem::shmem::Pages<Bo>),
-    /// Named to the host by a GPADL, which is torn down first.
-    Gpadl(
-        #[expect(dead_code, reason = "held for its drop")]
-        vmbus::Gpadl<gem::shmem::VMap<Bo>, Dispatch>,
-    ),
+/// Whose memory it is.
+enum Source {
+    /// The object's own pages, shared with the host.
+    Guest,
+    /// Pages of a dma-buf of somebody else.
+    Import(Arc<CpuAccess>),
+    /// The host's.
+    Host(HostView),
 }
 
-/// Guest memory shared with the host.
-pub(crate) struct Guest {
-    // Dropped first: the allocation has to be given back before the device it belongs to.
-    allocation: SetOnce<Owned>,
-    pub(crate) flags: u32,
-    /// Residency references taken by hand.
-    pub(crate) residents: residency::Count,
-    pub(crate) device: Arc<Device>,
+/// Whether an access of the CPU to somebody else's memory has begun.
+#[pin_data]
+struct CpuAccess {
+    #[pin]
+    begun: Mutex<bool>,
+}
+
+impl CpuAccess {
+    fn new() -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                begun <- new_mutex!(false, "CpuAccess::begun"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Begins or ends an access, or both.
+    ///
+    /// Exporters want an access to begin before it ends, and to end before it begins again.
+    fn sync(&self, object: &Object, flags: u32) -> HostResult {
+        let mut begun = self.begun.lock();
+        if *begun {
+            object.end_cpu_access()?;
+            *begun = false;
+        }
+        if flags & uapi::VACCEL_SYNC_FOR_CPU != 0 {
+            object.begin_cpu_access()?;
+            *begun = true;
+        }
+        Ok(())
+    }
+}
+
+/// Memory of the host with the CPU's view of it.
+struct HostView {
+    // Dropped first, so that the view ends before the memory.
+    view: EndedView,
+    memory: HostMemory,
+}
+
+/// A view that ends with its object.
+struct EndedView(Arc<View>);
+
+impl Drop for EndedView {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// The allocations of one object.
+#[pin_data]
+struct Allocations {
+    #[pin]
+    list: Mutex<KVec<Arc<Allocation>>>,
+}
+
+/// Memory that the GPU sees.
+pub(crate) struct Memory {
+    allocations: Arc<Allocations>,
+    source: Source,
+    flags: u32,
+    usage: Arc<Usage>,
+}
+
+impl Memory {
+    fn new(source: Source, flags: u32, usage: Arc<Usage>) -> Result<Self> {
+        let allocations = Arc::pin_init(
+            pin_init!(Allocations {
+                list <- new_mutex!(KVec::new(), "Allocations::list"),
+            }),
+            GFP_KERNEL,
+        )?;
+        Ok(Self {
+            allocations,
+            source,
+            flags,
+            usage,
+        })
+    }
+
+    /// Whether the GPU may only read it.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.flags & uapi::VACCEL_BO_READ_ONLY != 0
+    }
+
+    /// How it is used.
+    pub(crate) fn usage(&self) -> &Usage {
+        &self.usage
+    }
+
+    /// Whether other vms may have the same memory of the host.
+    pub(crate) fn is_shared_by_host(&self) -> bool {
+        matches!(&self.source, Source::Host(host) if host.memory.shareable)
+    }
+
+    /// Whether it is memory of the host.
+    pub(crate) fn is_host(&self) -> bool {
+        matches!(self.source, Source::Host(_))
+    }
+
+    /// Takes it out of the CPU's view, until the CPU accesses it again.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`View::hide`].
+    pub(crate) fn hide(&self) -> HostResult {
+        match self.view() {
+            Some(view) => view.hide(),
+            None => Ok(()),
+        }
+    }
+
+    fn view(&self) -> Option<&Arc<View>> {
+        match &self.source {
+            Source::Host(host) => Some(&host.view.0),
+            Source::Guest | Source::Import(_) => None,
+        }
+    }
+
+    fn known_allocation(&self, device: &Arc<Device>) -> Option<Arc<Allocation>> {
+        let list = self.allocations.list.lock();
+        let found = list
+            .iter()
+            .find(|known| Arc::ptr_eq(&known.device, device))
+            .cloned();
+        found
+    }
+
+    /// Gives back the allocations of vms that are gone, and with them what the file pays for them.
+    fn give_up_retired(&self) -> HostResult {
+        loop {
+            let retired = {
+                let mut list = self.allocations.list.lock();
+                let at = list.iter().position(|known| known.device.is_retired());
+                at.and_then(|at| list.remove(at).ok())
+            };
+            match retired {
+                Some(retired) => Allocation::end(retired)?,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Enters an allocation, unless there is one of its device by now.
+    fn enter(&self, new: Arc<Allocation>) -> Result<Arc<Allocation>> {
+        let mut list = self.allocations.list.lock();
+        let known = list
+            .iter()
+            .find(|known| Arc::ptr_eq(&known.device, &new.device))
+            .cloned();
+        if let Some(known) = known {
+            // Dropped behind the lock, with what was made in vain.
+            drop(list);
+            return Ok(known);
+        }
+        list.push(new.clone(), GFP_KERNEL)?;
+        Ok(new)
+    }
+
+    /// Forgets the allocations of a file that closed its handle. Bindings keep theirs.
+    fn forget(&self, file: &DrmFile) {
+        let client = file.inner();
+        self.allocations
+            .list
+            .lock()
+            .retain(|known| !Arc::ptr_eq(&known.device.process, &client.process));
+    }
 }
 
 /// Memory for arguments.
@@ -96,8 +267,8 @@ pub(crate) struct Arg {
 
 /// What is inside a GEM object.
 pub(crate) enum Bo {
-    /// `VACCEL_BO_KIND_GUEST`.
-    Guest(Guest),
+    /// Memory that the GPU sees.
+    Memory(Memory),
     /// `VACCEL_BO_KIND_ARG`.
     Arg(Arg),
     /// The value of a fence, to be mapped. Holds the fence while a mapping exists.
@@ -107,8 +278,50 @@ pub(crate) enum Bo {
 impl gem::DriverObject for Bo {
     type Driver = VaccelDrm;
 
+    fn close(object: &Object, file: &DrmFile) {
+        if let Self::Memory(memory) = &**object {
+            memory.forget(file);
+        }
+    }
+
     fn is_exportable(&self) -> bool {
-        matches!(self, Self::Guest(_))
+        match self {
+            Self::Memory(memory) => match &memory.source {
+                Source::Guest | Source::Import(_) => true,
+                Source::Host(host) => host.memory.shareable,
+            },
+            Self::Arg(_) | Self::FencePage(_) => false,
+        }
+    }
+
+    fn import(dev: &DrmDevice, _size: usize) -> Result<Self> {
+        if !dev.takes_page_lists() {
+            return Err(EOPNOTSUPP);
+        }
+        let usage = Arc::new(Usage::default(), GFP_KERNEL)?;
+        Ok(Self::Memory(Memory::new(
+            Source::Import(CpuAccess::new()?),
+            0,
+            usage,
+        )?))
+    }
+
+    fn fault(object: &Object, fault: Fault<'_>) -> FaultEnd {
+        match object.memory().ok().and_then(Memory::view) {
+            Some(view) => view.fault(fault),
+            None => fault.sigbus(),
+        }
+    }
+
+    fn vmap(object: &Object) -> Result<Arc<MemRemap>> {
+        let view = object.memory()?.view().ok_or(EOPNOTSUPP)?;
+        Ok(view.pin()?)
+    }
+
+    fn vunmap(object: &Object) {
+        if let Some(view) = object.memory().ok().and_then(Memory::view) {
+            view.unpin();
+        }
     }
 }
 
@@ -123,14 +336,14 @@ impl Bo {
         matches!(self, Self::FencePage(of) if Arc::ptr_eq(of, fence))
     }
 
-    /// The guest memory in it.
+    /// The memory in it.
     ///
     /// # Errors
     ///
     /// `EINVAL` for another kind of object.
-    pub(crate) fn guest(&self) -> Result<&Guest> {
+    pub(crate) fn memory(&self) -> Result<&Memory> {
         match self {
-            Self::Guest(guest) => Ok(guest),
+            Self::Memory(memory) => Ok(memory),
             Self::Arg(_) | Self::FencePage(_) => Err(EINVAL),
         }
     }
@@ -143,20 +356,42 @@ impl Bo {
     fn arg(&self) -> Result<&gem::shmem::VMap<Self>> {
         match self {
             Self::Arg(arg) => arg.map.as_ref().ok_or(EINVAL),
-            Self::Guest(_) | Self::FencePage(_) => Err(EINVAL),
+            Self::Memory(_) | Self::FencePage(_) => Err(EINVAL),
         }
     }
 }
 
-impl Guest {
-    /// The host's handle of the allocation.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` while the object is being made.
-    pub(crate) fn allocation(&self) -> Result<Handle> {
-        Ok(self.allocation.as_ref().ok_or(EINVAL)?.handle())
+/// The allocation of `object` on `device`, made if there is none yet.
+///
+/// # Errors
+///
+/// `EINVAL` for an object that has no memory for the GPU, or host memory that cannot be shared;
+/// those of the host and of its kind of memory.
+pub(crate) fn allocation(object: &Object, device: &Arc<Device>) -> HostResult<Arc<Allocation>> {
+    let memory = object.memory()?;
+    memory.give_up_retired()?;
+    if let Some(known) = memory.known_allocation(device) {
+        return Ok(known);
     }
+    let made = match &memory.source {
+        Source::Guest | Source::Import(_) => {
+            guest_memory::allocate(object, memory.flags, device, &memory.usage)?
+        }
+        Source::Host(host) if Arc::ptr_eq(&host.memory.home.device, device) => {
+            host.memory.home.clone()
+        }
+        Source::Host(host) => host.memory.open(device)?,
+    };
+    Ok(memory.enter(made)?)
+}
+
+/// The allocation of `object` on `device`, which must exist.
+///
+/// # Errors
+///
+/// `EINVAL` for an object that has none there, whatever it is.
+pub(crate) fn used_allocation(object: &Object, device: &Arc<Device>) -> Result<Arc<Allocation>> {
+    object.memory()?.known_allocation(device).ok_or(EINVAL)
 }
 
 /// Finds an object by handle.
@@ -169,7 +404,7 @@ pub(crate) fn find(file: &DrmFile, handle: u32) -> Result<ARef<Object>> {
     match &**object {
         // An implementation detail that has a handle by accident.
         Bo::FencePage(_) => Err(ENOENT),
-        Bo::Guest(_) | Bo::Arg(_) => Ok(object),
+        Bo::Memory(_) | Bo::Arg(_) => Ok(object),
     }
 }
 
@@ -240,7 +475,8 @@ pub(crate) fn create(
     args: &mut uapi::drm_vaccel_bo_create,
     file: &DrmFile,
 ) -> HostResult {
-    if args.flags & !uapi::VACCEL_BO_READ_ONLY != 0
+    let known = uapi::VACCEL_BO_READ_ONLY | uapi::VACCEL_BO_SHAREABLE;
+    if args.flags & !known != 0
         || args.caching > uapi::VACCEL_BO_WRITE_COMBINED
         || args.reserved != [0; 2]
         || args.size == 0
@@ -250,11 +486,13 @@ pub(crate) fn create(
     }
     let object = match args.kind {
         uapi::VACCEL_BO_KIND_GUEST => create_guest(dev, args, file)?,
+        uapi::VACCEL_BO_KIND_HOST => create_host(dev, args, file)?,
         uapi::VACCEL_BO_KIND_ARG => create_arg(dev, args)?,
-        uapi::VACCEL_BO_KIND_HOST => return Err(EOPNOTSUPP.into()),
         _ => return Err(EINVAL.into()),
     };
     args.bo = object.create_handle(file)?;
+    // CAST: object sizes fit.
+    args.size = object.size() as u64;
     args.mmap_offset = object.mmap_offset();
     Ok(())
 }
@@ -289,7 +527,7 @@ fn create_guest(
     args: &uapi::drm_vaccel_bo_create,
     file: &DrmFile,
 ) -> HostResult<ARef<Object>> {
-    if has_private_data(args) {
+    if has_private_data(args) || args.flags & uapi::VACCEL_BO_SHAREABLE != 0 {
         return Err(EINVAL.into());
     }
     if args.caching != uapi::VACCEL_BO_CACHED {
@@ -300,113 +538,53 @@ fn create_guest(
     }
     let device = file.inner().vm(args.vm)?.device.clone();
     device.check()?;
-    let guest = Guest {
-        device,
-        flags: args.flags,
-        residents: residency::Count::new(),
-        allocation: SetOnce::new(),
-    };
+    let usage = Arc::new(Usage::default(), GFP_KERNEL)?;
+    let memory = Memory::new(Source::Guest, args.flags, usage)?;
     // CAST: sizes fit on a 64-bit kernel.
-    let object = Object::new_shmem(dev, args.size as usize, Ok(Bo::Guest(guest)))?;
-    let guest = object.guest()?;
-    let mut allocation = allocate(guest, args.size)?;
-    share(guest, &object, &mut allocation)?;
-    guest.allocation.populate(allocation);
+    let object = Object::new_shmem(dev, args.size as usize, Ok(Bo::Memory(memory)))?;
+    allocation(&object, &device)?;
     Ok(object)
 }
 
-/// Makes the host's allocation: an existing heap of guest memory.
-fn allocate(guest: &Guest, size: u64) -> HostResult<Owned> {
-    let device = guest.device.handle();
-    let mut flags =
-        CreateAllocationFlags::EXISTING_SYSMEM | CreateAllocationFlags::STANDARD_ALLOCATION;
-    if guest.flags & uapi::VACCEL_BO_READ_ONLY != 0 {
-        flags = flags | CreateAllocationFlags::READ_ONLY;
+fn create_host(
+    dev: &DrmDevice,
+    args: &uapi::drm_vaccel_bo_create,
+    file: &DrmFile,
+) -> HostResult<ARef<Object>> {
+    if args.priv_size == 0 {
+        return Err(EINVAL.into());
     }
-    let heap = gpupv::StandardAllocation {
-        kind: gpupv::StandardAllocationType::EXISTING_HEAP,
-        size,
-        ..Default::default()
+    if args.priv_size > uapi::VACCEL_PRIV_SIZE_MAX || args.size > size_max(dev) {
+        return Err(EFBIG.into());
+    }
+    // CAST: checked above.
+    let place = ArgRef::new(file, args.arg_bo, args.arg_offset, args.priv_size as usize)?;
+    let device = file.inner().vm(args.vm)?.device.clone();
+    device.check()?;
+    let wanted = Wanted {
+        size: args.size,
+        flags: args.flags,
+        mode: match args.caching {
+            uapi::VACCEL_BO_WRITE_COMBINED => CacheMode::WriteCombined,
+            _ => CacheMode::WriteBack,
+        },
+        data: &place.read()?,
     };
-    let info = [AllocationInfo::default()];
-    let request = Request::new(
-        gpupv::CreateAllocation {
-            device,
-            flags,
-            ..Default::default()
-        },
-        CreateAllocationTail {
-            infos: List::new(&info),
-            runtime_data: &[],
-            resource_data: gpupv::Wire::bytes(&heap),
-            allocation_data: &[],
-        },
-    )?;
-    let what = What::Allocation {
-        device,
-        allocation: Handle::NONE,
+    let usage = Arc::new(Usage::default(), GFP_KERNEL)?;
+    let memory = HostMemory::new(&device, &wanted, |data| place.write(data), &usage)?;
+    let view = View::new(memory.home.clone(), memory.mode)?;
+    // CAST: the host's size is checked by whoever maps it; here it only has to fit.
+    let size = usize::try_from(memory.size).map_err(|_| EFBIG)?;
+    let host = HostView {
+        view: EndedView(view.clone()),
+        memory,
     };
-    let (owned, made) = guest.device.process.create(&request, what, |answer| {
-        let entry = answer.tail.entries.first().ok_or(HostError::PROTOCOL)?;
-        Ok(entry.size)
-    })?;
-    // The host decides how many pages it will reach for; it must not be more than there are.
-    if made != size {
-        return Err(HostError::PROTOCOL);
-    }
-    Ok(owned)
-}
-
-/// Names the pages of the object to the host and ties them to the allocation.
-fn share(guest: &Guest, object: &Object, allocation: &mut Owned) -> HostResult {
-    let adapter = &guest.device.process.adapter;
-    if !adapter.takes_page_lists() {
-        let gpadl = vmbus::Gpadl::establish(adapter.transport.global.channel(), object.vmap()?)?;
-        let request = Request::from(gpupv::SetExistingSysmemStore {
-            device: guest.device.handle(),
-            allocation: allocation.handle(),
-            gpadl: gpadl.handle(),
-            _pad: 0,
-        });
-        allocation.attach(Backing::Gpadl(gpadl));
-        return guest.device.process.call(&request, |_| Ok(()));
-    }
-    let pages = object.pin()?;
-    let mut numbers =
-        KVVec::<u64>::with_capacity(pages.len().min(gpupv::MAX_PAGES_PER_MESSAGE), GFP_KERNEL)?;
-    let mut sent = 0;
-    let mut result = Ok(());
-    for number in pages.pfns() {
-        numbers.push(number, GFP_KERNEL)?;
-        if numbers.len() == gpupv::MAX_PAGES_PER_MESSAGE {
-            result = send_pages(guest, allocation.handle(), sent, &numbers);
-            sent += numbers.len();
-            numbers.clear();
-            if result.is_err() {
-                break;
-            }
-        }
-    }
-    if result.is_ok() && !numbers.is_empty() {
-        result = send_pages(guest, allocation.handle(), sent, &numbers);
-    }
-    // Also after a failure: the host may know some of the pages.
-    allocation.attach(Backing::Pages(pages));
-    result
-}
-
-fn send_pages(guest: &Guest, allocation: Handle, first: usize, numbers: &[u64]) -> HostResult {
-    let request = Request::new(
-        gpupv::SetExistingSysmemPages {
-            device: guest.device.handle(),
-            allocation,
-            // OVERFLOW: objects have fewer than 2^31 pages.
-            alloc_offset_in_pages: first as u32,
-            ..Default::default()
-        },
-        List::new(numbers),
-    )?;
-    guest.device.process.call(&request, |_| Ok(()))
+    let home = host.memory.home.clone();
+    let memory = Memory::new(Source::Host(host), args.flags, usage)?;
+    memory.enter(home)?;
+    let object = Object::new_window(dev, size, Ok(Bo::Memory(memory)))?;
+    view.set_users(object.user_mappings()?);
+    Ok(object)
 }
 
 /// `DRM_IOCTL_VACCEL_BO_INFO`.
@@ -419,13 +597,60 @@ pub(crate) fn info(
         return Err(EINVAL.into());
     }
     let object = find(file, args.bo)?;
+    args.caching = uapi::VACCEL_BO_CACHED;
     (args.kind, args.flags) = match &**object {
-        Bo::Guest(guest) => (uapi::VACCEL_BO_KIND_GUEST, guest.flags),
+        Bo::Memory(memory) => {
+            let kind = match &memory.source {
+                Source::Guest => uapi::VACCEL_BO_KIND_GUEST,
+                Source::Import(_) => uapi::VACCEL_BO_KIND_IMPORT,
+                Source::Host(host) => {
+                    if host.memory.mode == CacheMode::WriteCombined {
+                        args.caching = uapi::VACCEL_BO_WRITE_COMBINED;
+                    }
+                    uapi::VACCEL_BO_KIND_HOST
+                }
+            };
+            (kind, memory.flags)
+        }
         Bo::Arg(_) => (uapi::VACCEL_BO_KIND_ARG, 0),
         Bo::FencePage(_) => return Err(ENOENT.into()),
     };
-    args.caching = uapi::VACCEL_BO_CACHED;
+    // CAST: object sizes fit.
     args.size = object.size() as u64;
     args.mmap_offset = object.mmap_offset();
     Ok(())
+}
+
+/// `DRM_IOCTL_VACCEL_BO_SYNC`.
+pub(crate) fn sync(
+    _dev: &DrmDevice,
+    args: &mut uapi::drm_vaccel_bo_sync,
+    file: &DrmFile,
+) -> HostResult {
+    let known = uapi::VACCEL_SYNC_FOR_CPU | uapi::VACCEL_SYNC_FOR_DEVICE;
+    if args.flags == 0 || args.flags & !known != 0 || args.pad != 0 {
+        return Err(EINVAL.into());
+    }
+    let object = find(file, args.bo)?;
+    let memory = object.memory()?;
+    // CAST: object sizes fit.
+    range::inside(args.bo_offset, args.size, object.size() as u64).map_err(range_error)?;
+    match &memory.source {
+        Source::Guest => Ok(()),
+        Source::Import(access) => access.sync(&object, args.flags),
+        Source::Host(host) => invalidate(&host.memory.home, args.bo_offset, args.size),
+    }
+}
+
+/// Has the host make caches agree: the protocol knows no direction.
+fn invalidate(allocation: &Allocation, offset: u64, length: u64) -> HostResult {
+    let device = &allocation.device;
+    let request = Request::from(gpupv::InvalidateCache {
+        device: device.handle(),
+        allocation: allocation.handle(),
+        offset,
+        length,
+        ..Default::default()
+    });
+    device.process.call(&request, |_| Ok(()))
 }

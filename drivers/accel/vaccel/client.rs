@@ -21,6 +21,7 @@ use kernel::sync::{
 };
 
 use crate::adapter::Adapter;
+use crate::budget::Subscription;
 use crate::driver::{
     DrmDevice,
     VaccelDrm, //
@@ -29,6 +30,7 @@ use crate::drm;
 use crate::fence::Fence;
 use crate::process::Process;
 use crate::queue::Queue;
+use crate::space::Space;
 use crate::vm::Vm;
 
 /// Handles per file.
@@ -68,6 +70,11 @@ struct Objects {
 pub(crate) struct Client {
     #[pin]
     objects: Mutex<Objects>,
+    /// Whether it wants to know of its budget.
+    #[pin]
+    pub(crate) subscription: Subscription,
+    /// GPU addresses, of all its vms.
+    pub(crate) space: Arc<Space>,
     pub(crate) process: Arc<Process>,
 }
 
@@ -77,6 +84,7 @@ impl drm::DriverFile for Client {
     fn open(dev: &DrmDevice) -> Result<Pin<KBox<Self>>> {
         let adapter: &Arc<Adapter> = dev;
         let process = Process::new(adapter.clone())?;
+        let space = Space::new()?;
         KBox::pin_init(
             pin_init!(Self {
                 objects <- new_mutex!(Objects {
@@ -84,6 +92,8 @@ impl drm::DriverFile for Client {
                     count: 0,
                     next: 1,
                 }),
+                subscription <- Subscription::new(adapter.watch.clone()),
+                space,
                 process,
             }),
             GFP_KERNEL,
@@ -145,6 +155,21 @@ impl Client {
             Object::Vm(vm) => Some(vm.clone()),
             _ => None,
         })
+    }
+
+    /// All vms of the file.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn vms(&self) -> Result<KVec<Arc<Vm>>> {
+        let mut vms = KVec::new();
+        for object in self.objects.lock().table.values() {
+            if let Object::Vm(vm) = object {
+                vms.push(vm.clone(), GFP_KERNEL)?;
+            }
+        }
+        Ok(vms)
     }
 
     /// The queue behind `handle`.

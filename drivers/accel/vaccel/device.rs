@@ -7,6 +7,7 @@
 //! it while the vm refers to the objects bound in it.
 
 use core::sync::atomic::{
+    AtomicBool,
     AtomicU32,
     AtomicU64,
     Ordering, //
@@ -42,6 +43,8 @@ pub(crate) struct Device {
     state: AtomicU32,
     /// The change that `state` knows of.
     seen: AtomicU64,
+    /// Whether its vm is gone.
+    retired: AtomicBool,
     pub(crate) process: Arc<Process>,
 }
 
@@ -65,6 +68,7 @@ impl Device {
                 notice,
                 state: AtomicU32::new(uapi::VACCEL_STATE_ACTIVE),
                 seen: AtomicU64::new(0),
+                retired: AtomicBool::new(false),
                 process,
             },
             GFP_KERNEL,
@@ -79,6 +83,16 @@ impl Device {
     /// The number by which the host names the device in its notices.
     pub(crate) fn cookie(&self) -> u64 {
         self.notice.cookie()
+    }
+
+    /// Notes that its vm is gone, so that nobody will use its allocations any more.
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+    }
+
+    /// Whether its vm is gone.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
     }
 
     /// The state, asked from the host only if it announced a change.

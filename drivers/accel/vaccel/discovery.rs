@@ -284,18 +284,17 @@ impl Entry {
         let opened = Adapter::open(bound, global, *function, self.starts, reapers);
         let started = opened.and_then(|adapter| {
             let registered = drm::UnregisteredDevice::<VaccelDrm>::new(parent, Ok(adapter.clone()))
-                .inspect(|device| {
-                    if let Err(error) = device.use_huge_pages() {
-                        dev_dbg!(parent, "no huge pages for objects: {:?}\n", error);
-                    }
-                })
-                .and_then(drm::Registration::new);
+                .and_then(|device| {
+                    adapter.regions.open(&device, adapter.info.segments)?;
+                    drm::Registration::new(device)
+                });
             match registered {
                 Ok(registration) => Ok(Running {
                     registration,
                     adapter,
                 }),
                 Err(error) => {
+                    adapter.regions.close();
                     adapter.close();
                     adapter.fail();
                     adapter.transport.vgpu.close();
@@ -329,6 +328,7 @@ impl Entry {
         }
         adapter.stop();
         drop(registration);
+        adapter.regions.close();
         if reachable {
             // What closed files left behind goes before the adapter does.
             adapter.settle();

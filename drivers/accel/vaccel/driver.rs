@@ -14,9 +14,11 @@ use crate::ioctl;
 use crate::{
     bind,
     bo,
+    budget,
     fence,
     query,
     queue,
+    reservation,
     residency,
     submit,
     vm, //
@@ -74,9 +76,9 @@ impl drm::Driver for VaccelDrm {
         (DRM_IOCTL_VACCEL_QUEUE_QUERY, drm_vaccel_queue_query, 0, local!(queue::query)),
         (DRM_IOCTL_VACCEL_BO_CREATE, drm_vaccel_bo_create, 0, host!(bo::create)),
         (DRM_IOCTL_VACCEL_BO_INFO, drm_vaccel_bo_info, 0, local!(bo::info)),
-        (DRM_IOCTL_VACCEL_BO_SYNC, drm_vaccel_bo_sync, 0, host!(ioctl::planned)),
-        (DRM_IOCTL_VACCEL_VA_RESERVE, drm_vaccel_va_range, 0, host!(ioctl::planned)),
-        (DRM_IOCTL_VACCEL_VA_RELEASE, drm_vaccel_va_range, 0, host!(ioctl::planned)),
+        (DRM_IOCTL_VACCEL_BO_SYNC, drm_vaccel_bo_sync, 0, host!(bo::sync)),
+        (DRM_IOCTL_VACCEL_VA_RESERVE, drm_vaccel_va_range, 0, host!(reservation::reserve)),
+        (DRM_IOCTL_VACCEL_VA_RELEASE, drm_vaccel_va_range, 0, host!(reservation::release)),
         (DRM_IOCTL_VACCEL_BIND, drm_vaccel_bind, 0, host!(bind::bind)),
         (DRM_IOCTL_VACCEL_UNBIND, drm_vaccel_bind, 0, host!(bind::unbind)),
         (DRM_IOCTL_VACCEL_RESIDENCY, drm_vaccel_residency, 0, host!(residency::change)),
@@ -92,13 +94,24 @@ impl drm::Driver for VaccelDrm {
         (DRM_IOCTL_VACCEL_SYNC_EXPORT, drm_vaccel_sync, 0, local!(ioctl::planned)),
         (DRM_IOCTL_VACCEL_SYNC_IMPORT, drm_vaccel_sync, 0, local!(ioctl::planned)),
         (DRM_IOCTL_VACCEL_SUBMIT, drm_vaccel_submit, 0, host!(submit::submit)),
-        (DRM_IOCTL_VACCEL_BUDGET, drm_vaccel_budget, 0, host!(query::budget)),
-        (DRM_IOCTL_VACCEL_EVENTS, drm_vaccel_events, 0, local!(ioctl::planned)),
+        (DRM_IOCTL_VACCEL_BUDGET, drm_vaccel_budget, 0, host!(budget::query)),
+        (DRM_IOCTL_VACCEL_EVENTS, drm_vaccel_events, 0, local!(budget::subscribe)),
         (DRM_IOCTL_VACCEL_ESCAPE, drm_vaccel_escape, 0, host!(ioctl::planned)),
     }
 
     fn show_fdinfo(dev: &DrmDevice, file: &DrmFile, p: &mut drm::Printer<'_>) {
         drm::print::drm_print!(p, "vaccel-luid:\t{:#018x}\n", dev.function.luid.as_u64());
-        p.memory_stats(file);
+        let pinned = file.inner().process.pinned.bytes();
+        drm::print::drm_print!(p, "vaccel-pinned:\t{} KiB\n", pinned / 1024);
+        p.memory_regions(file, &[c"local", c"nonlocal"], |object| {
+            let memory = object.memory().ok()?;
+            let usage = memory.usage();
+            Some(drm::print::ObjectStat {
+                region: if memory.is_host() { 0 } else { 1 },
+                // What is offered has its memory until the host takes it.
+                resident: usage.is_resident() || usage.is_offered(),
+                purgeable: usage.is_offered(),
+            })
+        });
     }
 }

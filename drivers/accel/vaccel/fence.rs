@@ -82,7 +82,7 @@ impl Fence {
     ///
     /// # Errors
     ///
-    /// Those of [`Process::create`](crate::process::Process::create); `EIO` if the host places the
+    /// Those of [`Views::with_room`](crate::view::Views::with_room); `EIO` if the host places the
     /// value outside the I/O space.
     pub(crate) fn new(device: Arc<Device>, initial_value: u64) -> HostResult<Arc<Self>> {
         let info = SyncObjectInfo::monitored_fence(
@@ -93,12 +93,15 @@ impl Fence {
             },
         );
         let request = Request::from(gpupv::CreateSyncObject::new(device.handle(), info));
-        let what = What::SyncObject(Handle::NONE);
-        let (owned, (address, gpu_va)) = device.process.create(&request, what, |answer| {
-            Ok((
-                answer.reply.fence_storage_address,
-                answer.reply.fence_gpu_va,
-            ))
+        let process = &device.process;
+        let (owned, (address, gpu_va)) = process.adapter.views.with_room(|| {
+            let what = What::SyncObject(Handle::NONE);
+            process.create(&request, what, |answer| {
+                Ok((
+                    answer.reply.fence_storage_address,
+                    answer.reply.fence_gpu_va,
+                ))
+            })
         })?;
         let handle = owned.handle();
         Self::at(device, address, gpu_va, handle, owned)
@@ -195,6 +198,27 @@ impl Fence {
             SignalTail {
                 objects: List::new(&objects),
                 contexts: List::EMPTY,
+                fence_values: List::new(&values),
+            },
+        )?;
+        self.device.process.queue(&request)
+    }
+
+    /// Has a queue of the fence's device set the value when it gets there.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Process::queue`](crate::process::Process::queue).
+    pub(crate) fn signal_in(&self, context: Handle, value: u64) -> HostResult {
+        let (objects, contexts, values) = ([self.handle], [context], [value]);
+        let request = Request::new(
+            gpupv::SignalSyncObject {
+                flags: SignalFlags::EMPTY,
+                ..Default::default()
+            },
+            SignalTail {
+                objects: List::new(&objects),
+                contexts: List::new(&contexts),
                 fence_values: List::new(&values),
             },
         )?;
@@ -410,6 +434,9 @@ pub(crate) fn query(
     args: &mut uapi::drm_vaccel_fence_query,
     file: &DrmFile,
 ) -> HostResult {
+    if args.reserved != [0; 2] {
+        return Err(EINVAL.into());
+    }
     let entry = file.inner().fence(args.fence)?;
     args.error = 0;
     args.value = entry.fence.value();

@@ -72,6 +72,21 @@ impl IoSpace {
         self.size
     }
 
+    /// Maps `size` bytes of the host's memory, which it placed at `address`.
+    ///
+    /// # Errors
+    ///
+    /// As [`IoSpace::fence_page`].
+    pub(crate) fn window(&self, address: u64, size: u64, mode: CacheMode) -> Result<Arc<MemRemap>> {
+        let offset = address.checked_sub(self.start()).ok_or(EIO)?;
+        range::pages_inside(offset, size, self.size()).map_err(|_| EIO)?;
+        let range = self.range.lock();
+        // CAST: it is inside of the I/O space.
+        let size = size as usize;
+        let window = range.as_ref().ok_or(ENODEV)?.remap(offset, size, mode)?;
+        Ok(Arc::new(window, GFP_KERNEL)?)
+    }
+
     /// Maps the page of a fence that the host placed at `address`.
     ///
     /// # Errors

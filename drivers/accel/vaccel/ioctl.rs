@@ -57,7 +57,11 @@ pub(crate) fn report(args: &mut impl HostStatus, result: HostResult) -> Result<u
 
 /// Ends a handler whose argument has none.
 pub(crate) fn finish(result: HostResult) -> Result<u32> {
-    result.map(|()| 0).map_err(Error::from)
+    result.map(|()| 0).map_err(|error| match error.errno {
+        // The ring stayed full: to user space a host that does not listen is one that does not answer.
+        EAGAIN => ETIMEDOUT,
+        errno => errno,
+    })
 }
 
 /// The handler of an operation that the interface has and the driver has not yet.

@@ -20,6 +20,7 @@ use crate::gpupv::{
     Request, //
 };
 use crate::host_error::HostResult;
+use crate::pinned::Account;
 use crate::reaper::{
     Owned,
     Reaper, //
@@ -34,6 +35,8 @@ use crate::transport::Wait;
 pub(crate) struct Process {
     pub(crate) adapter: Arc<Adapter>,
     reaper: Arc<Reaper>,
+    /// What it has pinned.
+    pub(crate) pinned: Arc<Account>,
     /// Given back when the last object of the process has been queued before it.
     _owned: Owned,
 }
@@ -63,6 +66,7 @@ impl Process {
             Self {
                 adapter,
                 reaper,
+                pinned: Arc::new(Account::default(), GFP_KERNEL)?,
                 _owned: owned,
             },
             GFP_KERNEL,
@@ -104,6 +108,18 @@ impl Process {
         self.adapter
             .transport
             .create(&self.reaper, request, what, read)
+    }
+
+    /// As [`Process::create`], but a failure status in the answer is left to `read`.
+    pub(crate) fn try_create<C: Creates, R>(
+        &self,
+        request: &Request<'_, C>,
+        what: What,
+        read: impl FnOnce(&Answer<'_, C>) -> HostResult<R>,
+    ) -> HostResult<(Owned, R)> {
+        self.adapter
+            .transport
+            .try_create(&self.reaper, request, what, read)
     }
 
     /// Queues work; see [`Transport::queue`](crate::transport::Transport::queue).

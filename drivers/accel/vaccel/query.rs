@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What user space can ask about the adapter: parameters, information blocks, the memory budget.
+//! What user space can ask about the adapter: parameters, information blocks.
 
 use kernel::prelude::*;
 
@@ -18,16 +18,21 @@ use crate::gpupv::{
     self,
     AdapterCaps,
     AdapterTypeFlags,
-    MemorySegmentGroup,
     QueryType,
     Request, //
 };
 use crate::host_error::HostResult;
+use crate::pinned;
 
-/// What this driver does of the interface.
+/// What this driver does of the interface, whatever the host.
 const FEATURES: u64 = uapi::VACCEL_FEATURE_ARG_SUBMIT as u64
     | uapi::VACCEL_FEATURE_FENCE_MMAP as u64
-    | uapi::VACCEL_FEATURE_MANUAL_RESIDENCY as u64;
+    | uapi::VACCEL_FEATURE_HOST_MEMORY as u64
+    | uapi::VACCEL_FEATURE_MANUAL_RESIDENCY as u64
+    | uapi::VACCEL_FEATURE_EVENTS as u64
+    | uapi::VACCEL_FEATURE_VA_RESERVE as u64
+    | uapi::VACCEL_FEATURE_OFFER as u64
+    | uapi::VACCEL_FEATURE_QUEUED_BIND as u64;
 
 /// `DRM_IOCTL_VACCEL_GET_PARAM`.
 pub(crate) fn get_param(
@@ -35,12 +40,12 @@ pub(crate) fn get_param(
     args: &mut uapi::drm_vaccel_get_param,
     _file: &DrmFile,
 ) -> HostResult {
-    if args.index != 0 {
+    if args.index != 0 && args.param != uapi::VACCEL_PARAM_SEGMENT_SIZE {
         return Err(EINVAL.into());
     }
     let adapter: &Adapter = dev;
     args.value = match args.param {
-        uapi::VACCEL_PARAM_FEATURES => FEATURES,
+        uapi::VACCEL_PARAM_FEATURES => features(adapter),
         uapi::VACCEL_PARAM_INTERFACE_VERSION => adapter.function.version.raw().into(),
         uapi::VACCEL_PARAM_ADAPTER_LUID => adapter.function.luid.as_u64(),
         uapi::VACCEL_PARAM_HOST_ADAPTER_LUID => adapter.info.host_luid.as_u64(),
@@ -50,9 +55,25 @@ pub(crate) fn get_param(
         uapi::VACCEL_PARAM_IO_SPACE_SIZE => adapter.io.size(),
         uapi::VACCEL_PARAM_BO_SIZE_MAX => bo::size_max(adapter),
         uapi::VACCEL_PARAM_RESETS => adapter.resets,
+        uapi::VACCEL_PARAM_SEGMENT_SIZE => match args.index {
+            uapi::VACCEL_SEGMENT_LOCAL => adapter.info.segments.0,
+            uapi::VACCEL_SEGMENT_NON_LOCAL => adapter.info.segments.1,
+            _ => return Err(EINVAL.into()),
+        },
+        uapi::VACCEL_PARAM_PIN_LIMIT => pinned::limit(),
         _ => return Err(EINVAL.into()),
     };
     Ok(())
+}
+
+fn features(adapter: &Adapter) -> u64 {
+    // A GPADL is of one mapping into the kernel, which dma-bufs need not have.
+    let import = if adapter.takes_page_lists() {
+        uapi::VACCEL_FEATURE_IMPORT.into()
+    } else {
+        0
+    };
+    FEATURES | import
 }
 
 fn host_caps(adapter: &Adapter) -> u64 {
@@ -159,35 +180,4 @@ fn corrected(flags: AdapterTypeFlags, compute_only: bool) -> AdapterTypeFlags {
     } else {
         guest
     }
-}
-
-/// `DRM_IOCTL_VACCEL_BUDGET`.
-pub(crate) fn budget(
-    _dev: &DrmDevice,
-    args: &mut uapi::drm_vaccel_budget,
-    file: &DrmFile,
-) -> HostResult {
-    if args.flags == uapi::VACCEL_BUDGET_SET_RESERVATION {
-        return Err(EOPNOTSUPP.into());
-    }
-    if args.flags != 0 || args.pad != 0 {
-        return Err(EINVAL.into());
-    }
-    let memory_segment_group = match args.segment {
-        uapi::VACCEL_SEGMENT_LOCAL => MemorySegmentGroup::LOCAL,
-        uapi::VACCEL_SEGMENT_NON_LOCAL => MemorySegmentGroup::NON_LOCAL,
-        _ => return Err(EINVAL.into()),
-    };
-    let client = file.inner();
-    let request = Request::from(gpupv::QueryVideoMemoryInfo {
-        adapter: client.process.adapter.handle,
-        memory_segment_group,
-        ..Default::default()
-    });
-    let info = client.process.call(&request, |answer| Ok(answer.reply))?;
-    args.budget_size = info.budget;
-    args.usage_size = info.current_usage;
-    args.reservation_size = info.current_reservation;
-    args.available_size = info.available_for_reservation;
-    Ok(())
 }

@@ -5,17 +5,17 @@
 //! # Locks
 //!
 //! A submission holds the [`Turn`] of its queue while it sends, so that the operations of two
-//! submissions do not mix. That is a wait for the host, hence not a mutex: it can be interrupted.
+//! submissions do not mix. `Progress::replaced` is held for list operations only.
 
-use kernel::prelude::*;
-use kernel::sync::{
-    new_condvar,
-    new_mutex,
-    Arc,
-    CondVar,
-    Mutex, //
+use core::sync::atomic::{
+    AtomicU64,
+    Ordering, //
 };
 
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+use crate::backed::Backed;
 use crate::bindings::uapi;
 use crate::bo::ArgRef;
 use crate::capability;
@@ -32,12 +32,20 @@ use crate::gpupv::{
 };
 use crate::host_error::HostResult;
 use crate::process::Process;
+use crate::progress::Progress;
 use crate::reaper::Owned;
 use crate::release::What;
+use crate::turn::{
+    Taken,
+    Turn, //
+};
 use crate::vm::Vm;
 
 /// Priorities the host knows.
 const PRIORITY: core::ops::RangeInclusive<i32> = -7..=7;
+
+/// Changes of bindings of a queue that wait to happen and replace something.
+const REPLACED_MAX: usize = 1 << 16;
 
 /// What a queue may wait for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -48,41 +56,85 @@ pub(crate) enum Mode {
     LongRunning,
 }
 
-struct TurnState {
-    taken: bool,
-    /// Number of the last accepted submission.
-    seq: u64,
-}
-
-/// Whose turn it is to submit.
-#[pin_data]
-struct Turn {
-    #[pin]
-    state: Mutex<TurnState>,
-    #[pin]
-    free: CondVar,
-}
-
 /// A queue.
-#[pin_data]
+#[pin_data(PinnedDrop)]
 pub(crate) struct Queue {
     #[pin]
     turn: Turn,
-    owned: Owned,
+    /// Number of the last accepted submission; changed by who has the turn.
+    seq: AtomicU64,
+    /// Holds the host's queue itself.
+    pub(crate) progress: Arc<Progress>,
     pub(crate) mode: Mode,
     pub(crate) vm: Arc<Vm>,
+}
+
+/// What a queued change of bindings replaces, until it has happened.
+struct Replaced {
+    /// The progress at which it has.
+    value: u64,
+    gone: KVVec<Arc<Backed>>,
+}
+
+/// What is replaced, oldest first: a queue's progress only grows.
+pub(crate) struct ReplacedList {
+    all: KVVec<Replaced>,
+    /// How many at the front have been taken out.
+    taken: usize,
+}
+
+impl ReplacedList {
+    /// Nothing.
+    pub(crate) const fn new() -> Self {
+        Self {
+            all: KVVec::new(),
+            taken: 0,
+        }
+    }
+
+    /// Takes the oldest out, if the queue is past it.
+    fn take_oldest(&mut self, progress: &Progress) -> Option<KVVec<Arc<Backed>>> {
+        let oldest = self.all.get_mut(self.taken)?;
+        if !progress.has_reached(oldest.value) {
+            return None;
+        }
+        self.taken += 1;
+        Some(core::mem::take(&mut oldest.gone))
+    }
+
+    /// Takes room for one more. The places of what was taken out are used again once they are half
+    /// of the list, so that each is moved once on average.
+    fn reserve(&mut self) -> Result {
+        let left = self.all.len() - self.taken;
+        if left >= REPLACED_MAX {
+            return Err(EBUSY);
+        }
+        if self.taken >= left {
+            self.all.rotate_left(self.taken);
+            self.all.truncate(left);
+            self.taken = 0;
+        }
+        Ok(self.all.reserve(1, GFP_KERNEL)?)
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for Queue {
+    fn drop(self: Pin<&mut Self>) {
+        self.vm.remove_queue(&self.progress);
+    }
 }
 
 /// The right to submit to a queue.
 pub(crate) struct Submitting<'a> {
     queue: &'a Queue,
-    seq: u64,
+    _turn: Taken<'a>,
 }
 
 impl Queue {
     /// The host's handle.
     pub(crate) fn handle(&self) -> Handle {
-        self.owned.handle()
+        self.progress.context()
     }
 
     /// Waits for the turn to submit.
@@ -91,48 +143,59 @@ impl Queue {
     ///
     /// `ERESTARTSYS` on a signal.
     pub(crate) fn begin(&self) -> Result<Submitting<'_>> {
-        let mut state = self.turn.state.lock();
-        while state.taken {
-            if self.turn.free.wait_interruptible(&mut state) {
-                // The wake-up may have been meant for the next one.
-                if !state.taken {
-                    self.turn.free.notify_one();
-                }
-                return Err(ERESTARTSYS);
-            }
-        }
-        state.taken = true;
         Ok(Submitting {
             queue: self,
-            seq: state.seq,
+            _turn: self.turn.take()?,
         })
     }
 
     /// Number of the last accepted submission.
     fn submitted(&self) -> u64 {
-        self.turn.state.lock().seq
+        self.seq.load(Ordering::Acquire)
+    }
+
+    /// Takes room for one more [`Queue::keep_replaced`], and lets go of what is not needed any more.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if too many changes wait to happen: the caller may wait for the queue to get on, and
+    /// try again. `ENOMEM`.
+    pub(crate) fn tidy(&self) -> Result {
+        self.let_go();
+        self.progress.replaced.lock().reserve()
+    }
+
+    /// Lets go of what was replaced and is not needed any more.
+    fn let_go(&self) {
+        // The lock is not held while something is dropped.
+        while let Some(gone) = self.take_oldest() {
+            drop(gone);
+        }
+    }
+
+    fn take_oldest(&self) -> Option<KVVec<Arc<Backed>>> {
+        self.progress.replaced.lock().take_oldest(&self.progress)
+    }
+
+    /// Keeps what is replaced until the queue got to `value`. Room for it was taken; the caller has
+    /// the queue's turn.
+    pub(crate) fn keep_replaced(&self, value: u64, gone: KVVec<Arc<Backed>>) {
+        let replaced = Replaced { value, gone };
+        let _ = self.progress.replaced.lock().all.push(replaced, GFP_NOWAIT);
     }
 }
 
 impl Submitting<'_> {
     /// The number this submission will have.
     pub(crate) fn next_seq(&self) -> u64 {
-        self.seq.wrapping_add(1)
+        self.queue.submitted().wrapping_add(1)
     }
 
-    /// Counts the submission as accepted.
-    pub(crate) fn accept(&mut self) {
-        self.seq = self.next_seq();
-    }
-}
-
-impl Drop for Submitting<'_> {
-    fn drop(&mut self) {
-        let mut state = self.queue.turn.state.lock();
-        state.taken = false;
-        state.seq = self.seq;
-        drop(state);
-        self.queue.turn.free.notify_one();
+    /// Counts the submission as accepted; returns its number.
+    pub(crate) fn accept(&mut self) -> u64 {
+        let seq = self.next_seq();
+        self.queue.seq.store(seq, Ordering::Release);
+        seq
     }
 }
 
@@ -157,23 +220,26 @@ pub(crate) fn create(
     let client = file.inner();
     let vm = client.vm(args.vm)?;
     vm.device.check()?;
-    let (owned, answer) = create_context(&vm, args, mode, private.as_deref())?;
+    let (mut owned, answer) = create_context(&vm, args, mode, private.as_deref())?;
+    let counted = vm.count_context()?;
+    let gone = counted.gone();
+    owned.count(counted);
     set_priority(&vm.device.process, owned.handle(), args.priority)?;
     if let Some(private) = &private {
         private.write_back(&answer)?;
     }
+    let progress = Arc::pin_init(Progress::new(owned, gone), GFP_KERNEL)?;
     let queue = Arc::pin_init(
         pin_init!(Queue {
-            turn <- pin_init!(Turn {
-                state <- new_mutex!(TurnState { taken: false, seq: 0 }),
-                free <- new_condvar!(),
-            }),
-            owned,
+            turn <- Turn::new(),
+            seq: AtomicU64::new(0),
+            progress,
             mode,
             vm,
         }),
         GFP_KERNEL,
     )?;
+    queue.vm.add_queue(queue.progress.clone())?;
     args.queue = client.insert(Object::Queue(queue))?;
     Ok(())
 }
@@ -284,5 +350,6 @@ pub(crate) fn query(
     let queue = file.inner().queue(args.queue)?;
     args.state = queue.vm.device.state()?;
     args.submitted_seq = queue.submitted();
+    queue.let_go();
     Ok(())
 }

@@ -8,7 +8,8 @@
 //!
 //! A node leaves the reaper when the host has acknowledged, or when the channel is closed, and with it
 //! every way for the host to touch shared memory. Nobody waits for a reaper without a limit, so it
-//! may wait for the host as long as it takes.
+//! may wait for the host as long as it takes: for a job, if that uses what is given back. What owns no
+//! memory need not wait behind it: [`Owned::give_back`] goes past the reaper.
 //!
 //! # Locks
 //!
@@ -37,11 +38,15 @@ use kernel::workqueue::{
     WorkItem, //
 };
 
-use crate::bo::Backing;
 use crate::gpupv::Handle;
-use crate::host_error::HostResult;
+use crate::guest_memory::Backing;
+use crate::host_error::{
+    HostError,
+    HostResult, //
+};
 use crate::link::REPLY_TIMEOUT_MS;
 use crate::release::{
+    Counted,
     Creates,
     Done,
     Release,
@@ -68,17 +73,27 @@ impl Queue {
         self.newest = Some(node);
     }
 
-    /// Takes all nodes, oldest first.
+    /// Takes all nodes, newest first.
     fn take(&mut self) -> Option<KBox<Release>> {
-        let mut newest = self.newest.take();
-        let mut oldest = None;
-        while let Some(mut node) = newest {
-            newest = node.next.take();
-            node.next = oldest;
-            oldest = Some(node);
-        }
-        oldest
+        self.newest.take()
     }
+}
+
+/// Turns a list of nodes round.
+fn reverse(mut list: Option<KBox<Release>>) -> Option<KBox<Release>> {
+    let mut reversed = None;
+    while let Some(mut node) = list {
+        list = node.next.take();
+        node.next = reversed;
+        reversed = Some(node);
+    }
+    reversed
+}
+
+/// Whether an attempt to give something back ended before the host could be told, or with the channel.
+/// Everything else must not be tried again: what the host has back may be somebody else's by now.
+fn is_untold(error: &HostError) -> bool {
+    [ENOMEM, EAGAIN, ENODEV].contains(&error.errno)
 }
 
 /// Gives back the objects of one host process.
@@ -152,10 +167,12 @@ impl Reaper {
                 Ok(()) | Err(_) => break,
             }
         }
-        if let Some(done) = &node.done {
+        // Its memory goes first, so that whoever waits finds it gone.
+        let done = node.done.clone();
+        drop(node);
+        if let Some(done) = done {
             done.complete_all();
         }
-        drop(node);
         self.transport.releases.fetch_sub(1, Ordering::Release);
     }
 }
@@ -165,7 +182,9 @@ impl WorkItem for Reaper {
 
     fn run(this: Arc<Self>) {
         loop {
-            let mut next = this.queue.lock().take();
+            let newest = this.queue.lock().take();
+            // Without the lock: there may be very many.
+            let mut next = reverse(newest);
             if next.is_none() {
                 return;
             }
@@ -231,12 +250,38 @@ impl Owned {
         self.what().map_or(Handle::NONE, What::handle)
     }
 
-    /// Gives the object back and waits for it.
+    /// Gives the object back here and now and waits for the host, past the reaper's queue, in which
+    /// an endless job may be in the way. Only for objects without memory and without children.
+    ///
+    /// What the object needs has to be kept until this returns. Its own release is then sent later
+    /// than this one, also if nobody waited for the answer.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` if killed meanwhile, `ETIMEDOUT`: the host has been told, but has not answered.
+    /// `ENOMEM`, `EAGAIN` if the ring stayed full, `ENODEV`: it is given back by the reaper. `EIO` if
+    /// the answer is none.
+    pub(crate) fn give_back(mut self) -> HostResult {
+        let Some(node) = self.node.take() else {
+            return Ok(());
+        };
+        let process = self.reaper.process();
+        let told = node
+            .what
+            .send(&self.reaper.transport, process, Wait::Killable);
+        if told.as_ref().is_err_and(is_untold) {
+            self.reaper.push(node);
+        }
+        told
+    }
+
+    /// Gives the object back through the reaper and waits for it: memory that it has stays until the
+    /// host has answered.
     ///
     /// # Errors
     ///
     /// `EINTR` if killed meanwhile, `ETIMEDOUT`, `ENOMEM`; the object is given back all the same.
-    pub(crate) fn give_back(mut self) -> HostResult {
+    pub(crate) fn settle(&mut self) -> HostResult {
         let done = Arc::pin_init(Done::new(), GFP_KERNEL)?;
         let Some(mut node) = self.node.take() else {
             return Ok(());
@@ -250,10 +295,22 @@ impl Owned {
         }
     }
 
+    /// Forgets the object: the host has been told already.
+    pub(crate) fn forget(mut self) {
+        drop(self.node.take());
+    }
+
     /// Ties guest memory to the object: it is freed when the host has let go of both.
     pub(crate) fn attach(&mut self, memory: Backing) {
         if let Some(node) = &mut self.node {
             node.memory = Some(memory);
+        }
+    }
+
+    /// Ties a place in a count to the object: it ends when the host has let go of the object.
+    pub(crate) fn count(&mut self, counted: Counted) {
+        if let Some(node) = &mut self.node {
+            node.counted = Some(counted);
         }
     }
 }

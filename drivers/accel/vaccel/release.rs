@@ -12,15 +12,21 @@
 //!
 //! Nodes are worked off in the order they were queued, one list per host process
 //! ([`Reaper`](crate::reaper::Reaper)), so an endless job of one client delays no other. A parent
-//! is queued after its children because children hold a reference to their parent.
+//! is queued after its children because children hold a reference to their parent. Ranges,
+//! residencies and locks, which have neither memory nor children, may go past the list.
 //!
 //! Memory that the host can reach hangs on the node and is freed with it: after the host
 //! acknowledged, or when the channel is gone.
 
+use core::sync::atomic::{
+    AtomicBool,
+    AtomicUsize,
+    Ordering, //
+};
+
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
-use crate::bo::Backing;
 use crate::gpupv::{
     self,
     Command,
@@ -28,6 +34,7 @@ use crate::gpupv::{
     List,
     Request, //
 };
+use crate::guest_memory::Backing;
 use crate::host_error::HostResult;
 use crate::sync::Completion;
 use crate::transport::{
@@ -49,6 +56,24 @@ pub(crate) enum What {
     SyncObject(Handle),
     /// An allocation.
     Allocation {
+        /// Device it belongs to.
+        device: Handle,
+        /// The allocation.
+        allocation: Handle,
+    },
+    /// A resource with the one allocation in it.
+    Resource {
+        /// Device it belongs to.
+        device: Handle,
+        /// The resource.
+        resource: Handle,
+        /// The allocation.
+        allocation: Handle,
+    },
+    /// The name by which other processes of the VM open a resource.
+    SharedName(Handle),
+    /// Visibility of an allocation in the I/O space.
+    Lock {
         /// Device it belongs to.
         device: Handle,
         /// The allocation.
@@ -81,7 +106,14 @@ impl What {
             | Self::Context(handle)
             | Self::PagingQueue(handle)
             | Self::SyncObject(handle)
+            | Self::SharedName(handle)
             | Self::Allocation {
+                allocation: handle, ..
+            }
+            | Self::Resource {
+                allocation: handle, ..
+            }
+            | Self::Lock {
                 allocation: handle, ..
             }
             | Self::Residency {
@@ -130,6 +162,25 @@ impl What {
                 let list = [allocation];
                 host.ask(&Request::new(body, List::new(&list))?)
             }
+            Self::Resource {
+                device, resource, ..
+            } => {
+                let body = gpupv::DestroyAllocation {
+                    device,
+                    resource,
+                    ..Default::default()
+                };
+                host.ask(&Request::new(body, List::EMPTY)?)
+            }
+            Self::SharedName(shared_handle) => host.tell(gpupv::DestroyNtSharedObject {
+                shared_handle,
+                _pad: 0,
+            }),
+            Self::Lock { device, allocation } => host.tell(gpupv::Unlock2 {
+                device,
+                allocation,
+                ..Default::default()
+            }),
             Self::GpuVa {
                 adapter,
                 base,
@@ -187,6 +238,42 @@ pub(crate) struct Release {
     pub(crate) done: Option<Arc<Done>>,
     /// Guest memory the host can reach until it has acknowledged.
     pub(crate) memory: Option<Backing>,
+    /// Counts the object until the host has acknowledged.
+    pub(crate) counted: Option<Counted>,
+}
+
+/// An object for as long as the host has it: one more in a count, and a mark of its own.
+pub(crate) struct Counted {
+    count: Arc<AtomicUsize>,
+    gone: Arc<AtomicBool>,
+}
+
+impl Counted {
+    /// Counts one more in `count`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new(count: &Arc<AtomicUsize>) -> Result<Self> {
+        let gone = Arc::new(AtomicBool::new(false), GFP_KERNEL)?;
+        count.fetch_add(1, Ordering::Relaxed);
+        Ok(Self {
+            count: count.clone(),
+            gone,
+        })
+    }
+
+    /// What will say that the host does not have the object any more.
+    pub(crate) fn gone(&self) -> Arc<AtomicBool> {
+        self.gone.clone()
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.gone.store(true, Ordering::Release);
+        self.count.fetch_sub(1, Ordering::Release);
+    }
 }
 
 /// Completed when something has been given back.
@@ -205,9 +292,23 @@ impl Release {
                 what,
                 done: None,
                 memory: None,
+                counted: None,
             },
             GFP_KERNEL,
         )?)
+    }
+}
+
+/// How to give back an allocation that was made in `resource`: by itself if there is none.
+fn made_in(device: Handle, resource: Handle, allocation: Handle) -> What {
+    if resource.is_none() {
+        What::Allocation { device, allocation }
+    } else {
+        What::Resource {
+            device,
+            resource,
+            allocation,
+        }
     }
 }
 
@@ -251,15 +352,65 @@ creates!(
     SyncObject
 );
 
+creates!(
+    CreateNtSharedObject,
+    CreateNtSharedObjectReply.shared_handle,
+    SharedName
+);
+
 impl Creates for gpupv::CreateAllocation {
     fn made(what: &mut What, reply: &[u8]) -> bool {
         // The driver asks for one allocation at a time.
-        let first = gpupv::read::<gpupv::CreateAllocationReply>(reply)
-            .and_then(|(_, rest)| gpupv::read::<gpupv::CreatedAllocation>(rest));
-        match (what, first) {
-            (What::Allocation { allocation, .. }, Ok((created, _))) => {
-                *allocation = created.allocation;
-                !created.allocation.is_none()
+        let Ok((head, rest)) = gpupv::read::<gpupv::CreateAllocationReply>(reply) else {
+            return false;
+        };
+        let Ok((created, _)) = gpupv::read::<gpupv::CreatedAllocation>(rest) else {
+            return false;
+        };
+        match what {
+            What::Allocation { allocation, .. } => *allocation = created.allocation,
+            What::Resource { device, .. } => {
+                *what = made_in(*device, head.resource, created.allocation);
+            }
+            _ => return false,
+        }
+        !created.allocation.is_none()
+    }
+}
+
+impl Creates for gpupv::OpenResource {
+    fn made(what: &mut What, reply: &[u8]) -> bool {
+        let Ok((head, rest)) = gpupv::read::<gpupv::OpenResourceReply>(reply) else {
+            return false;
+        };
+        if head.status.is_error() {
+            return false;
+        }
+        // The driver shares one allocation at a time.
+        match (&*what, gpupv::read::<Handle>(rest)) {
+            (What::Resource { device, .. }, Ok((handle, _))) => {
+                *what = made_in(*device, head.resource, handle);
+                !handle.is_none()
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Creates for gpupv::Lock2 {
+    fn made(_what: &mut What, reply: &[u8]) -> bool {
+        // The allocation is known beforehand; the answer says only whether it worked.
+        gpupv::read::<gpupv::Lock2Reply>(reply).is_ok_and(|(reply, _)| !reply.status.is_error())
+    }
+}
+
+impl Creates for gpupv::ReserveGpuVirtualAddress {
+    fn made(what: &mut What, reply: &[u8]) -> bool {
+        let reply = gpupv::read::<gpupv::ReserveGpuVirtualAddressReply>(reply);
+        match (what, reply) {
+            (What::GpuVa { base, .. }, Ok((reply, _))) => {
+                *base = reply.virtual_address;
+                reply.virtual_address != 0
             }
             _ => false,
         }

@@ -5,8 +5,18 @@
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
+use crate::allocation::{
+    self,
+    Allocation,
+    Refusal, //
+};
+use crate::backed::Backed;
+use crate::bind::Target;
 use crate::bindings::uapi;
-use crate::bo::ArgRef;
+use crate::bo::{
+    self,
+    ArgRef, //
+};
 use crate::client::Client;
 use crate::driver::{
     DrmDevice,
@@ -15,11 +25,13 @@ use crate::driver::{
 use crate::fence::Fence;
 use crate::gpupv::{
     self,
+    GpuVaChange,
+    GpuVaOperation,
     GpuWaitTail,
     List,
+    MakeResidentFlags,
+    ReclaimResult,
     Request,
-    SignalFlags,
-    SignalTail,
     SubmitTail, //
 };
 use crate::host_error::HostResult;
@@ -32,6 +44,16 @@ use crate::logic::ops::{
 use crate::queue::{
     Mode,
     Queue, //
+};
+use crate::reservation::{
+    Change,
+    Reservation, //
+};
+use crate::residency;
+use crate::trim;
+use crate::vm::{
+    self,
+    Vm, //
 };
 
 /// One operation with everything it needs.
@@ -49,6 +71,19 @@ enum Prepared {
         fence: Arc<Fence>,
         value: u64,
     },
+    Bind {
+        reservation: Arc<Reservation>,
+        gpu_va: u64,
+        size: u64,
+        target: Target,
+    },
+    Unbind {
+        reservation: Arc<Reservation>,
+        gpu_va: u64,
+        size: u64,
+    },
+    Resident(Arc<Allocation>),
+    Reclaim(Arc<Allocation>),
 }
 
 /// What became of an operation, as user space sees it: `struct drm_vaccel_op_result`.
@@ -56,35 +91,42 @@ enum Prepared {
 struct OpResult {
     error: i32,
     host_status: u32,
+    value: u64,
 }
 
 impl OpResult {
     const NOT_TRIED: Self = Self {
         error: 1,
         host_status: 0,
+        value: 0,
     };
 
-    fn of(result: &HostResult) -> Self {
+    fn of(result: &Result<u64, Refusal>) -> Self {
         match result {
-            Ok(()) => Self {
+            Ok(value) => Self {
                 error: 0,
                 host_status: 0,
+                value: *value,
             },
-            Err(error) => Self {
-                error: error.errno.to_errno(),
-                host_status: error.status.bits(),
+            Err(refusal) => Self {
+                error: refusal.error.errno.to_errno(),
+                host_status: refusal.error.status.bits(),
+                value: refusal.bytes_to_trim,
             },
         }
     }
 
     fn to_bytes(self) -> [u8; size_of::<uapi::drm_vaccel_op_result>()] {
-        let [a, b, c, d] = self.error.to_le_bytes();
-        let [e, f, g, h] = self.host_status.to_le_bytes();
-        [a, b, c, d, e, f, g, h, 0, 0, 0, 0, 0, 0, 0, 0]
+        let [a, b, c, d] = self.error.to_ne_bytes();
+        let [e, f, g, h] = self.host_status.to_ne_bytes();
+        let [i, j, k, l, m, n, o, p] = self.value.to_ne_bytes();
+        [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
     }
 }
 
 const _: () = assert!(size_of::<uapi::drm_vaccel_op_exec>() == ops::RECORD);
+const _: () = assert!(size_of::<uapi::drm_vaccel_op_bind>() == ops::RECORD);
+const _: () = assert!(size_of::<uapi::drm_vaccel_op_residency>() == ops::RECORD);
 const _: () = assert!(size_of::<uapi::drm_vaccel_op_fence>() == ops::RECORD);
 
 /// `DRM_IOCTL_VACCEL_SUBMIT`.
@@ -105,16 +147,22 @@ pub(crate) fn submit(
         return Err(ESTALE.into());
     }
     queue.vm.device.check()?;
+    let _inside = queue.vm.gate.enter()?;
+    queue
+        .vm
+        .revive(|backed| trim::retry(&client, &queue.vm, || backed.make_resident(&queue.vm)))?;
     if args.flags & uapi::VACCEL_SUBMIT_NO_PAGING_WAIT == 0 {
         wait_for_paging(&queue)?;
+    } else {
+        // User space waits for what it asked for; it does not know what the driver evicted.
+        wait_until_paged(&queue, queue.vm.revived_value())?;
     }
-    let (done, outcome) = run(&queue, &list);
-    if let Some(results) = &mut results {
-        results.report(done, &outcome)?;
+    let outcome = run(&client, &queue, list, results.as_mut());
+    if let Some(results) = &results {
+        results.place.write(&results.bytes)?;
     }
     outcome?;
-    turn.accept();
-    args.seq = turn.next_seq().wrapping_sub(1);
+    args.seq = turn.accept();
     Ok(())
 }
 
@@ -167,24 +215,20 @@ fn results(args: &uapi::drm_vaccel_submit, file: &DrmFile) -> Result<Option<Resu
     let count = args.nr_ops as usize;
     let size = count * size_of::<uapi::drm_vaccel_op_result>();
     let place = ArgRef::new(file, args.arg_bo, args.result_offset, size)?;
-    let bytes = KVVec::with_capacity(size, GFP_KERNEL)?;
+    let mut bytes = KVVec::with_capacity(size, GFP_KERNEL)?;
+    for _ in 0..count {
+        bytes.extend_from_slice(&OpResult::NOT_TRIED.to_bytes(), GFP_KERNEL)?;
+    }
     Ok(Some(Results { place, bytes }))
 }
 
 impl Results {
-    /// Writes the results: `done` operations taken, then `outcome`, the rest not tried.
-    fn report(&mut self, done: usize, outcome: &HostResult) -> Result {
-        let count = self.bytes.capacity() / size_of::<uapi::drm_vaccel_op_result>();
-        for at in 0..count {
-            let result = match at {
-                at if at < done => OpResult::of(&Ok(())),
-                at if at == done => OpResult::of(outcome),
-                _ => OpResult::NOT_TRIED,
-            };
-            self.bytes
-                .extend_from_slice(&result.to_bytes(), GFP_KERNEL)?;
+    /// Notes the result of operation `at`.
+    fn note(&mut self, at: usize, result: &Result<u64, Refusal>) {
+        let bytes = OpResult::of(result).to_bytes();
+        if let Some(to) = self.bytes.chunks_exact_mut(bytes.len()).nth(at) {
+            to.copy_from_slice(&bytes);
         }
-        self.place.write(&self.bytes)
     }
 }
 
@@ -194,7 +238,8 @@ fn prepare(
     file: &DrmFile,
     client: &Client,
     queue: &Queue,
-) -> Result<KVVec<Prepared>> {
+) -> HostResult<KVVec<Prepared>> {
+    let vm = &queue.vm;
     let stride = args.op_stride as usize;
     let count = args.nr_ops as usize;
     // OVERFLOW: both were checked against small limits.
@@ -228,7 +273,7 @@ fn prepare(
             Op::FenceWait { fence, value } => {
                 let fence = fence_of(client, queue, fence, false)?;
                 if !may_wait(queue, &prepared, &fence, value) {
-                    return Err(EDEADLK);
+                    return Err(EDEADLK.into());
                 }
                 Prepared::Wait { fence, value }
             }
@@ -236,6 +281,28 @@ fn prepare(
                 fence: fence_of(client, queue, fence, true)?,
                 value,
             },
+            Op::Bind {
+                flags,
+                bo,
+                gpu_va,
+                bo_offset,
+                size,
+            } => Prepared::Bind {
+                reservation: reservation(vm, gpu_va, size)?,
+                gpu_va,
+                size,
+                target: Target::new(file, vm, flags, bo, bo_offset, size)?,
+            },
+            Op::Unbind { gpu_va, size } => Prepared::Unbind {
+                reservation: reservation(vm, gpu_va, size)?,
+                gpu_va,
+                size,
+            },
+            Op::Resident { bo } => Prepared::Resident(allocation(file, vm, bo)?),
+            Op::Reclaim { bo } => {
+                let object = bo::find(file, bo)?;
+                Prepared::Reclaim(bo::used_allocation(&object, &vm.device)?)
+            }
         };
         prepared.push(op, GFP_KERNEL)?;
     }
@@ -245,6 +312,18 @@ fn prepare(
         prepared.push(Prepared::Signal { fence, value }, GFP_KERNEL)?;
     }
     Ok(prepared)
+}
+
+/// The reservation of the vm that all of a range is in.
+fn reservation(vm: &Vm, gpu_va: u64, size: u64) -> Result<Arc<Reservation>> {
+    vm::check_pages(gpu_va, size).map_err(bo::range_error)?;
+    vm.space.reservation(vm.id, gpu_va, size)
+}
+
+/// The allocation of an object in the vm.
+fn allocation(file: &DrmFile, vm: &Vm, handle: u32) -> HostResult<Arc<Allocation>> {
+    let object = bo::find(file, handle)?;
+    bo::allocation(&object, &vm.device)
 }
 
 fn op_error(error: OpError) -> Error {
@@ -279,7 +358,11 @@ fn may_wait(queue: &Queue, before: &[Prepared], fence: &Arc<Fence>, value: u64) 
 
 /// Has the queue wait for the bindings that were made before.
 fn wait_for_paging(queue: &Queue) -> HostResult {
-    let value = queue.vm.paging_value();
+    wait_until_paged(queue, queue.vm.paging_value())
+}
+
+/// Has the queue wait for `value` of the paging fence, unless that is reached.
+fn wait_until_paged(queue: &Queue, value: u64) -> HostResult {
     let fence = &queue.vm.paging_fence;
     if fence.has_reached(value) {
         return Ok(());
@@ -287,23 +370,134 @@ fn wait_for_paging(queue: &Queue) -> HostResult {
     wait(queue, fence, value)
 }
 
-/// Queues the operations; says how many were taken, and what became of the next one.
-fn run(queue: &Queue, list: &[Prepared]) -> (usize, HostResult) {
-    for (at, op) in list.iter().enumerate() {
-        let result = match op {
-            Prepared::Exec {
-                gpu_va,
-                size,
-                private,
-            } => exec(queue, *gpu_va, *size, private),
-            Prepared::Wait { fence, value } => wait(queue, fence, *value),
-            Prepared::Signal { fence, value } => signal(queue, fence, *value),
-        };
-        if result.is_err() {
-            return (at, result);
+/// Queues the operations, up to the first that fails, and notes the results.
+fn run(
+    client: &Client,
+    queue: &Queue,
+    list: KVVec<Prepared>,
+    mut results: Option<&mut Results>,
+) -> HostResult {
+    for (at, op) in list.into_iter().enumerate() {
+        // What was queued must not be queued again: the call does not start anew.
+        let result = one(client, queue, op).map_err(not_again);
+        if let Some(results) = &mut results {
+            results.note(at, &result);
         }
+        result?;
     }
-    (list.len(), Ok(()))
+    Ok(())
+}
+
+/// Turns a request to start the call anew into one to give up.
+fn not_again(refusal: Refusal) -> Refusal {
+    if refusal.error.errno == ERESTARTSYS {
+        EINTR.into()
+    } else {
+        refusal
+    }
+}
+
+/// Queues one operation; returns the value of its result.
+fn one(client: &Client, queue: &Queue, op: Prepared) -> Result<u64, Refusal> {
+    match op {
+        Prepared::Exec {
+            gpu_va,
+            size,
+            private,
+        } => exec(queue, gpu_va, size, &private)?,
+        Prepared::Wait { fence, value } => wait(queue, &fence, value)?,
+        Prepared::Signal { fence, value } => signal(queue, &fence, value)?,
+        Prepared::Bind {
+            reservation,
+            gpu_va,
+            size,
+            target,
+        } => {
+            target.make_resident(client, &queue.vm)?;
+            wait_for_paging(queue)?;
+            let change = reservation.change_queued(gpu_va, size)?;
+            let to = GpuVaChange::Map {
+                base: gpu_va,
+                size,
+                allocation: target.allocation(),
+                allocation_offset: target.offset,
+                allocation_size: size,
+                protection: Some((target.protection, 0)),
+            };
+            update(queue, change, to, Some(target.backed))?;
+        }
+        Prepared::Unbind {
+            reservation,
+            gpu_va,
+            size,
+        } => {
+            let change = reservation.change_queued(gpu_va, size)?;
+            let to = GpuVaChange::Unmap {
+                base: gpu_va,
+                size,
+                protection: reservation.empty,
+            };
+            update(queue, change, to, None)?;
+        }
+        Prepared::Resident(allocation) => return resident(client, queue, &allocation),
+        Prepared::Reclaim(allocation) => return reclaim(queue, allocation),
+    }
+    Ok(0)
+}
+
+/// Queues a change of bindings. What it replaces, and what it brings, is kept until the queue is past
+/// it.
+fn update(
+    queue: &Queue,
+    change: Change<'_>,
+    to: GpuVaChange,
+    piece: Option<Option<Arc<Backed>>>,
+) -> HostResult {
+    queue.tidy()?;
+    let device = &queue.vm.device;
+    let fence = queue.progress.fence(device)?.handle();
+    let value = queue.progress.next();
+    let step = queue.progress.step(device, value)?;
+    let operations = [GpuVaOperation::from(to)];
+    let request = Request::new(
+        gpupv::UpdateGpuVirtualAddress {
+            fence_value: value,
+            device: device.handle(),
+            context: queue.handle(),
+            fence_object: fence,
+            ..Default::default()
+        },
+        List::new(&operations),
+    )?;
+    device.process.call(&request, |_| Ok(()))?;
+    queue.keep_replaced(value, change.commit_queued(piece, step));
+    Ok(())
+}
+
+/// Makes an object resident on behalf of user space, and has the queue wait for it.
+fn resident(client: &Client, queue: &Queue, allocation: &Arc<Allocation>) -> Result<u64, Refusal> {
+    let vm = &queue.vm;
+    let handles = [allocation.handle()];
+    let mut hold = None;
+    trim::retry(client, vm, || {
+        hold = Some(allocation.hold()?);
+        allocation::make_list_resident(vm, &handles, MakeResidentFlags::EMPTY)
+    })?;
+    if let Some(hold) = hold {
+        allocation.keep_by_hand(hold);
+    }
+    wait_for_paging(queue)?;
+    Ok(vm.paging_value())
+}
+
+/// Takes an offered object back, and has the queue wait for it.
+fn reclaim(queue: &Queue, allocation: Arc<Allocation>) -> Result<u64, Refusal> {
+    let results = residency::reclaim(&queue.vm, core::slice::from_ref(&allocation))?;
+    if results.iter().any(|result| *result != ReclaimResult::OK) {
+        return Err(ENODATA.into());
+    }
+    wait_for_paging(queue)?;
+    Ok(queue.vm.paging_value())
 }
 
 fn exec(queue: &Queue, gpu_va: u64, size: u32, private: &[u8]) -> HostResult {
@@ -334,19 +528,7 @@ fn wait(queue: &Queue, fence: &Fence, value: u64) -> HostResult {
 }
 
 fn signal(queue: &Queue, fence: &Fence, value: u64) -> HostResult {
-    let (objects, contexts, values) = ([fence.handle()], [queue.handle()], [value]);
-    let request = Request::new(
-        gpupv::SignalSyncObject {
-            flags: SignalFlags::EMPTY,
-            ..Default::default()
-        },
-        SignalTail {
-            objects: List::new(&objects),
-            contexts: List::new(&contexts),
-            fence_values: List::new(&values),
-        },
-    )?;
-    queue.vm.device.process.queue(&request)?;
+    fence.signal_in(queue.handle(), value)?;
     if queue.mode == Mode::Bounded {
         fence.promise(value);
     }

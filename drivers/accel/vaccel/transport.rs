@@ -116,13 +116,28 @@ impl Transport {
         what: What,
         read: impl FnOnce(&Answer<'_, C>) -> HostResult<R>,
     ) -> HostResult<(Owned, R)> {
+        self.try_create(process, request, what, |answer| match answer.status() {
+            status if status.is_error() => Err(HostError::refused(status)),
+            _ => read(answer),
+        })
+    }
+
+    /// As [`Transport::create`], but a failure status in the answer is left to `read`, which must
+    /// fail then.
+    pub(crate) fn try_create<C: Creates, R>(
+        &self,
+        process: &Arc<Reaper>,
+        request: &Request<'_, C>,
+        what: What,
+        read: impl FnOnce(&Answer<'_, C>) -> HostResult<R>,
+    ) -> HostResult<(Owned, R)> {
         let mut cleanup = Some(Cleanup::new::<C>(process, what)?);
         let reply = self.exchange(process.process(), request, Wait::Killable, &mut cleanup)?;
         // First of all: whatever else is wrong with the answer, the object has to be given back.
         let owned = cleanup.and_then(|cleanup| cleanup.into_owned(&reply));
-        let answer = request.parse_reply(self.version, &reply)?.ok()?;
+        let made = read(&request.parse_reply(self.version, &reply)?)?;
         // Without a handle it failed, and the answer has no place to say why.
-        Ok((owned.ok_or(HostError::NO_REASON)?, read(&answer)?))
+        Ok((owned.ok_or(HostError::NO_REASON)?, made))
     }
 
     fn exchange<C: Command>(

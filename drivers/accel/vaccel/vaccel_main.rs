@@ -12,8 +12,12 @@
 //! - [`link`], [`transport`]: calls to the host and their answers; [`reaper`], [`release`]: giving
 //!   back what the host made for us; [`events`]: what the host says by itself;
 //! - [`bus`], [`discovery`], [`global`], [`adapter`]: finding and starting virtual GPUs;
-//! - [`client`], [`vm`], [`queue`], [`bo`], [`bind`], [`residency`], [`fence`], [`submit`],
-//!   [`query`]: one file for each concept of the user-space interface; [`driver`] ties them to DRM.
+//! - [`client`], [`vm`], [`queue`], [`bo`], [`bind`], [`reservation`], [`residency`], [`fence`],
+//!   [`submit`], [`budget`], [`query`]: one file for each concept of the user-space interface;
+//!   [`driver`] ties them to DRM;
+//! - below them, memory: [`allocation`], [`guest_memory`], [`host_memory`], [`view`], [`pinned`],
+//!   [`memory_charge`]; addresses: [`space`], [`range_map`], [`backed`]; order: [`turn`], [`gate`],
+//!   [`progress`]; and [`trim`], which gives way when memory is short.
 //!
 //! User-space interface: include/uapi/drm/vaccel_accel.h.
 
@@ -24,10 +28,13 @@ use kernel::prelude::*;
 use kernel::sync::Arc;
 
 mod adapter;
+mod allocation;
+mod backed;
 mod bind;
 mod bindings;
 mod bo;
 mod bound;
+mod budget;
 mod bus;
 mod capability;
 mod client;
@@ -38,25 +45,37 @@ pub mod drm;
 mod events;
 mod fence;
 mod function;
+mod gate;
 mod global;
 pub mod gpupv;
+mod guest_memory;
 mod host_error;
+mod host_memory;
 pub mod io;
 mod io_space;
 mod ioctl;
 mod link;
 pub mod logic;
+mod memory_charge;
 pub mod mm;
 pub mod pci;
+mod pinned;
 mod process;
+mod progress;
 mod query;
 mod queue;
+mod range_map;
 mod reaper;
 mod release;
+mod reservation;
 mod residency;
+mod space;
 mod submit;
 pub mod sync;
 mod transport;
+mod trim;
+mod turn;
+mod view;
 mod vm;
 pub mod vmbus;
 pub mod workqueue;
@@ -124,4 +143,10 @@ module! {
     description: "Compute on a paravirtualised GPU",
     license: "GPL",
     imports_ns: ["DMA_BUF"],
+    params: {
+        pin_limit_mib: u64 {
+            default: 0,
+            description: "MiB of guest memory that one open file may pin (default: half of the memory)",
+        },
+    },
 }
