@@ -11,11 +11,13 @@ bitflags::bitflags! {
         const MANUAL_RESIDENCY = sys::VM_MANUAL_RESIDENCY;
     }
 
-    /// What the GPU may do with an object.
+    /// What an object is made for.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct BoFlags: u32 {
-        /// Only read it.
+        /// The GPU may only read it.
         const READ_ONLY = sys::BO_READ_ONLY;
+        /// Host memory that may be exported as a dma-buf. Guest memory always may.
+        const SHAREABLE = sys::BO_SHAREABLE;
     }
 
     /// What the GPU may do through a binding.
@@ -25,6 +27,31 @@ bitflags::bitflags! {
         const WRITE = sys::BIND_WRITE;
         /// Fetch code.
         const EXECUTE = sys::BIND_EXECUTE;
+    }
+
+    /// In which direction caches are made right.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct SyncFlags: u32 {
+        /// The CPU is about to read or write.
+        const FOR_CPU = sys::SYNC_FOR_CPU;
+        /// The GPU is about to read or write.
+        const FOR_DEVICE = sys::SYNC_FOR_DEVICE;
+    }
+
+    /// How objects are made resident.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct ResidentFlags: u32 {
+        /// The caller has nothing left to evict: over the budget, if there is memory.
+        const CANT_TRIM = sys::RESIDENT_CANT_TRIM;
+    }
+
+    /// Events that a file asks for.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct EventMask: u32 {
+        /// The budget of a segment group changed, or usage crossed it.
+        const BUDGET = 1 << (sys::EVENT_BUDGET & 0x1f);
+        /// A vm changed state.
+        const VM_STATE = 1 << (sys::EVENT_VM_STATE & 0x1f);
     }
 
     /// How a fence is made.
@@ -55,6 +82,14 @@ bitflags::bitflags! {
         const URING = sys::FEATURE_URING;
         /// Events by read().
         const EVENTS = sys::FEATURE_EVENTS;
+        /// dma-bufs of other drivers and adapters.
+        const IMPORT = sys::FEATURE_IMPORT;
+        /// Reserved GPU addresses.
+        const VA_RESERVE = sys::FEATURE_VA_RESERVE;
+        /// Objects whose content the host may drop.
+        const OFFER = sys::FEATURE_OFFER;
+        /// Bindings and residency in queue order.
+        const QUEUED_BIND = sys::FEATURE_QUEUED_BIND;
     }
 
     /// What the host provides.

@@ -5,7 +5,7 @@
 //! and does not interpret: [`call`] returns the errno as it came. Malformed arguments can be sent
 //! through it as well as good ones, which is what the driver's self-tests do.
 //!
-//! [`drm`] holds the few core DRM ioctls that a client needs.
+//! [`drm`] holds the few core DRM ioctls that a client needs, [`readiness`] the wait for events.
 
 #![allow(
     unsafe_code,
@@ -18,6 +18,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use crate::sys;
 
 pub mod drm;
+pub mod readiness;
 
 /// `_IOC` type of DRM ioctls.
 const DRM_IOCTL_BASE: u32 = b'd' as u32;
@@ -152,6 +153,7 @@ impl Errno {
             libc::EOPNOTSUPP => "EOPNOTSUPP",
             libc::ENOBUFS => "ENOBUFS",
             libc::ESTALE => "ESTALE",
+            libc::ENODATA => "ENODATA",
             libc::ECANCELED => "ECANCELED",
             _ => return None,
         })

@@ -12,9 +12,12 @@ super::constants! {
     BO_WRITE_COMBINED: u32 = 1;
 
     BO_READ_ONLY: u32 = 1 << 0;
+    BO_SHAREABLE: u32 = 1 << 1;
 
     SYNC_FOR_CPU: u32 = 1 << 0;
     SYNC_FOR_DEVICE: u32 = 1 << 1;
+
+    VA_ZERO: u32 = 1 << 0;
 
     BIND_WRITE: u32 = 1 << 0;
     BIND_EXECUTE: u32 = 1 << 1;
@@ -26,6 +29,20 @@ super::constants! {
     RESIDENCY_OFFER: u32 = 2;
     RESIDENCY_RECLAIM: u32 = 3;
     RESIDENCY_PRIORITY: u32 = 4;
+
+    RESIDENT_CANT_TRIM: u32 = 1 << 0;
+    OFFER_ALLOW_DECOMMIT: u32 = 1 << 1;
+
+    OFFER_PRIORITY_LOW: u32 = 1;
+    OFFER_PRIORITY_NORMAL: u32 = 2;
+    OFFER_PRIORITY_HIGH: u32 = 3;
+    OFFER_PRIORITY_AUTO: u32 = 4;
+
+    PRIORITY_MINIMUM: u32 = 0x2800_0000;
+    PRIORITY_LOW: u32 = 0x5000_0000;
+    PRIORITY_NORMAL: u32 = 0x7800_0000;
+    PRIORITY_HIGH: u32 = 0xa000_0000;
+    PRIORITY_MAXIMUM: u32 = 0xc800_0000;
 
     RECLAIMED_KEPT: u32 = 0;
     RECLAIMED_DISCARDED: u32 = 1;

@@ -12,6 +12,8 @@ super::constants! {
     PARAM_IO_SPACE_SIZE: u32 = 7;
     PARAM_BO_SIZE_MAX: u32 = 8;
     PARAM_RESETS: u32 = 9;
+    PARAM_SEGMENT_SIZE: u32 = 10;
+    PARAM_PIN_LIMIT: u32 = 11;
 
     FEATURE_ARG_SUBMIT: u64 = 1 << 0;
     FEATURE_FENCE_MMAP: u64 = 1 << 1;
@@ -21,6 +23,10 @@ super::constants! {
     FEATURE_SYNC_BRIDGE: u64 = 1 << 5;
     FEATURE_URING: u64 = 1 << 6;
     FEATURE_EVENTS: u64 = 1 << 7;
+    FEATURE_IMPORT: u64 = 1 << 8;
+    FEATURE_VA_RESERVE: u64 = 1 << 9;
+    FEATURE_OFFER: u64 = 1 << 10;
+    FEATURE_QUEUED_BIND: u64 = 1 << 11;
 
     HOST_CAP_PAGE_LISTS: u64 = 1 << 0;
     HOST_CAP_ASYNC: u64 = 1 << 1;
