@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Buffer objects of guest memory.
+//! Buffer objects: guest memory, memory of the host, and dma-bufs of others.
 
-use std::os::fd::OwnedFd;
+use std::ops::Range;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use crate::binding::Binding;
+use vaccel_isa::AllocationData;
+
+use crate::arg::ArgBo;
+use crate::binding::{BindOptions, Binding};
 use crate::error::{Error, ErrorKind, Result};
-use crate::flags::{BindFlags, BoFlags};
-use crate::handle::{Handle, Kind};
+use crate::flags::{BindFlags, BoFlags, SyncFlags};
+use crate::handle::{Handle, Kind, Node};
+use crate::info::Segment;
 use crate::ioctl;
 use crate::mapping::{Access, Mapping};
 use crate::sys;
@@ -23,10 +28,63 @@ pub enum Caching {
     WriteCombined,
 }
 
+/// What an object is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BoKind {
+    /// Guest memory shared with the host.
+    Guest,
+    /// Memory of the host's choice; the CPU sees it through a window.
+    Host,
+    /// A dma-buf of another driver or adapter.
+    Import,
+    /// Memory for arguments, which neither the host nor the GPU sees.
+    Arg,
+    /// A kind this library does not know.
+    Unknown(u32),
+}
+
+impl From<u32> for BoKind {
+    fn from(value: u32) -> Self {
+        match value {
+            sys::BO_KIND_GUEST => Self::Guest,
+            sys::BO_KIND_HOST => Self::Host,
+            sys::BO_KIND_IMPORT => Self::Import,
+            sys::BO_KIND_ARG => Self::Arg,
+            other => Self::Unknown(other),
+        }
+    }
+}
+
+/// What the kernel says about an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BoInfo {
+    /// What it is made of.
+    pub kind: BoKind,
+    /// Caching of CPU mappings.
+    pub caching: Caching,
+    /// Flags of creation.
+    pub flags: BoFlags,
+    /// Bytes.
+    pub size: u64,
+    /// Offset for mmap on the node.
+    pub mmap_offset: u64,
+}
+
+/// Which memory a new object is to have.
+#[derive(Clone, Debug)]
+enum Memory {
+    Guest,
+    Host(Segment),
+    /// As this driver data says.
+    HostPrivate(Vec<u8>),
+}
+
 /// What kind of object to make.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct BoOptions {
     size: u64,
+    memory: Memory,
     caching: Caching,
     flags: BoFlags,
 }
@@ -36,6 +94,18 @@ impl BoOptions {
     pub const fn new(size: u64) -> Self {
         Self {
             size,
+            memory: Memory::Guest,
+            caching: Caching::Cached,
+            flags: BoFlags::empty(),
+        }
+    }
+
+    /// Cached, writable memory of the host, of at least `size` bytes, a multiple of the page size:
+    /// the adapter's own, unless another segment is named.
+    pub const fn host(size: u64) -> Self {
+        Self {
+            size,
+            memory: Memory::Host(Segment::Local),
             caching: Caching::Cached,
             flags: BoFlags::empty(),
         }
@@ -48,24 +118,67 @@ impl BoOptions {
         self
     }
 
-    /// Sets the flags.
+    /// Replaces the flags.
     #[must_use]
     pub const fn flags(mut self, flags: BoFlags) -> Self {
         self.flags = flags;
         self
+    }
+
+    /// Makes it memory of the host in `segment`, by the data that the open compute ISA defines for
+    /// it.
+    #[must_use]
+    pub fn segment(mut self, segment: Segment) -> Self {
+        self.memory = Memory::Host(segment);
+        self
+    }
+
+    /// Makes it memory of the host by driver data of the caller's own making, instead of by a
+    /// segment.
+    #[must_use]
+    pub fn private_data(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.memory = Memory::HostPrivate(bytes.into());
+        self
+    }
+
+    /// Lets memory of the host be exported as a dma-buf, as guest memory always may.
+    #[must_use]
+    pub fn shareable(mut self) -> Self {
+        self.flags |= BoFlags::SHAREABLE;
+        self
+    }
+
+    /// The driver data to send; `None` for guest memory.
+    fn host_data(&self) -> Option<Vec<u8>> {
+        match &self.memory {
+            Memory::Guest => None,
+            Memory::Host(segment) => {
+                let data = AllocationData {
+                    size: self.size,
+                    segment: match segment {
+                        Segment::Local => vaccel_isa::Segment::Local,
+                        Segment::NonLocal => vaccel_isa::Segment::NonLocal,
+                    },
+                };
+                Some(data.to_bytes().to_vec())
+            }
+            Memory::HostPrivate(bytes) => Some(bytes.clone()),
+        }
     }
 }
 
 #[derive(Debug)]
 struct Inner {
     handle: Handle,
+    kind: BoKind,
     size: u64,
     mmap_offset: u64,
-    /// Given up after the object, whose memory its host device owns.
-    vm: Vm,
+    private_data: Vec<u8>,
+    /// Given up after the object, whose memory its host device owns. An imported object has none.
+    vm: Option<Vm>,
 }
 
-/// Guest memory shared with the host. Clones are the same object.
+/// Memory that the GPU can use. Clones are the same object.
 #[derive(Clone, Debug)]
 #[must_use = "the object is closed when its last user is dropped"]
 pub struct Bo {
@@ -85,14 +198,57 @@ impl Bo {
             vm: vm.handle(),
             ..Default::default()
         };
+        let mut private_data = options.host_data().unwrap_or_default();
+        let mut args = None;
+        if !matches!(options.memory, Memory::Guest) {
+            arg.kind = sys::BO_KIND_HOST;
+            arg.priv_size = u32::try_from(private_data.len())
+                .ok()
+                .filter(|size| *size <= sys::limit::PRIV_SIZE_MAX)
+                .ok_or_else(|| {
+                    Error::local(
+                        ErrorKind::TooLarge,
+                        "BO_CREATE",
+                        format!(
+                            "{} bytes of driver data, at most {}",
+                            private_data.len(),
+                            sys::limit::PRIV_SIZE_MAX
+                        ),
+                    )
+                })?;
+            let bo = ArgBo::on(vm.node(), ArgBo::size_for(private_data.len() as u64))?;
+            bo.mapping().write(0, &private_data)?;
+            arg.arg_bo = bo.handle();
+            args = Some(bo);
+        }
         vm.node().call::<ioctl::BoCreate>(&mut arg)?;
         let handle = Handle::new(vm.node().clone(), Kind::Gem, arg.bo, "BO_CREATE")?;
+        if let Some(args) = args {
+            args.mapping().read(0, &mut private_data)?;
+        }
         Ok(Self {
             inner: Arc::new(Inner {
                 handle,
-                size: options.size,
+                kind: BoKind::from(arg.kind),
+                size: arg.size,
                 mmap_offset: arg.mmap_offset,
-                vm: vm.clone(),
+                private_data,
+                vm: Some(vm.clone()),
+            }),
+        })
+    }
+
+    pub(crate) fn import(node: &Arc<Node>, dma_buf: BorrowedFd<'_>) -> Result<Self> {
+        let handle = node.import(dma_buf)?;
+        let info = info(node, handle.raw())?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                handle,
+                kind: info.kind,
+                size: info.size,
+                mmap_offset: info.mmap_offset,
+                private_data: Vec::new(),
+                vm: None,
             }),
         })
     }
@@ -102,33 +258,109 @@ impl Bo {
         self.inner.handle.raw()
     }
 
-    /// Size in bytes.
+    /// What it is made of.
+    pub fn kind(&self) -> BoKind {
+        self.inner.kind
+    }
+
+    /// Size in bytes, which for memory of the host may be more than was asked for.
     pub fn size(&self) -> u64 {
         self.inner.size
     }
 
-    /// The vm whose host device owns it.
-    pub fn vm(&self) -> &Vm {
-        &self.inner.vm
+    /// The driver data of memory of the host in the host's version; empty for anything else.
+    pub fn private_data(&self) -> &[u8] {
+        &self.inner.private_data
+    }
+
+    /// The vm that it was made in and whose host device owns it; none for an imported object.
+    pub fn vm(&self) -> Option<&Vm> {
+        self.inner.vm.as_ref()
+    }
+
+    pub(crate) fn node(&self) -> &Arc<Node> {
+        self.inner.handle.node()
+    }
+
+    /// Asks the kernel what the object is.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] if somebody else closed the handle.
+    pub fn info(&self) -> Result<BoInfo> {
+        info(self.node(), self.handle())
     }
 
     /// Maps the whole object for the CPU.
+    ///
+    /// # Errors
+    ///
+    /// Those of mmap(2).
     pub fn map(&self) -> Result<Mapping> {
-        let node = self.inner.handle.node();
-        Mapping::new(
-            node.fd(),
-            self.inner.mmap_offset,
-            self.inner.size,
-            Access::ReadWrite,
-        )
+        self.map_range(0..self.size(), Access::ReadWrite)
     }
 
-    /// Binds the whole object at an address of the host's choice.
+    /// Maps part of the object, in whole pages.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidArgument`] for a range that is not one of the object's, and those of
+    /// mmap(2).
+    pub fn map_range(&self, range: Range<u64>, access: Access) -> Result<Mapping> {
+        let length = self.length_of(&range, "mmap")?;
+        let offset = self.inner.mmap_offset.saturating_add(range.start);
+        Mapping::new(self.node().fd(), offset, length, access)
+    }
+
+    /// Makes caches right before the CPU or the GPU uses `range`. Guest memory needs none of it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidArgument`] for a range that is not one of the object's or no direction,
+    /// and [`ErrorKind::HostRefused`] with the host's status.
+    pub fn sync(&self, flags: SyncFlags, range: Range<u64>) -> Result<()> {
+        let mut arg = sys::BoSync {
+            bo: self.handle(),
+            flags: flags.bits(),
+            bo_offset: range.start,
+            size: self.length_of(&range, "BO_SYNC")?,
+            ..Default::default()
+        };
+        self.node().call::<ioctl::BoSync>(&mut arg)
+    }
+
+    /// Length of a range that lies in the object.
+    fn length_of(&self, range: &Range<u64>, operation: &'static str) -> Result<u64> {
+        range
+            .end
+            .checked_sub(range.start)
+            .filter(|_| range.end <= self.size())
+            .ok_or_else(|| {
+                Error::local(
+                    ErrorKind::InvalidArgument,
+                    operation,
+                    format!(
+                        "{range:?} is no range of an object of {} bytes",
+                        self.size()
+                    ),
+                )
+            })
+    }
+
+    /// Binds the whole object in its own vm, at an address of the host's choice.
+    ///
+    /// # Errors
+    ///
+    /// As [`Vm::bind`]; [`ErrorKind::InvalidArgument`] for an imported object, which has no vm.
     pub fn bind(&self, flags: BindFlags) -> Result<Binding> {
-        Binding::new(self, flags, None, 0, self.size())
+        self.own_vm()?.bind(self, &BindOptions::new(flags))
     }
 
-    /// Binds `size` bytes from `bo_offset`, at `gpu_va` if one is given.
+    /// Binds `size` bytes from `bo_offset` in its own vm, at `gpu_va` if one is given.
+    ///
+    /// # Errors
+    ///
+    /// As [`Bo::bind`].
     pub fn bind_range(
         &self,
         flags: BindFlags,
@@ -136,16 +368,39 @@ impl Bo {
         bo_offset: u64,
         size: u64,
     ) -> Result<Binding> {
-        Binding::new(self, flags, gpu_va, bo_offset, size)
+        let mut options = BindOptions::new(flags).part(bo_offset, size);
+        if let Some(gpu_va) = gpu_va {
+            options = options.at(gpu_va);
+        }
+        self.own_vm()?.bind(self, &options)
     }
 
-    /// Exports the object as a dma-buf.
+    fn own_vm(&self) -> Result<&Vm> {
+        self.vm().ok_or_else(|| {
+            Error::local(
+                ErrorKind::InvalidArgument,
+                "BIND",
+                "an imported object belongs to no vm; Vm::bind names one",
+            )
+        })
+    }
+
+    /// Exports the object as a dma-buf, which keeps it alive.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`] for memory of the host that was not made shareable.
     pub fn export(&self) -> Result<OwnedFd> {
-        ioctl::drm::prime_handle_to_fd(self.inner.handle.node().fd(), self.handle())
+        ioctl::drm::prime_handle_to_fd(self.node().fd(), self.handle())
             .map_err(|errno| Error::from_errno("PRIME_HANDLE_TO_FD", errno, 0))
     }
 
-    /// Closes the object. Refused while bindings of it exist; it then goes with the last of them.
+    /// Closes the object. A handle that was imported several times is closed with the last of them.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Busy`] while clones or bindings of it exist; it then goes with the last of
+    /// them.
     pub fn close(self) -> Result<()> {
         match Arc::try_unwrap(self.inner) {
             Ok(inner) => inner.handle.close(),
@@ -155,5 +410,51 @@ impl Bo {
                 format!("{} users are left", Arc::strong_count(&inner) - 1),
             )),
         }
+    }
+}
+
+fn info(node: &Node, bo: u32) -> Result<BoInfo> {
+    let mut arg = sys::BoInfo {
+        bo,
+        ..Default::default()
+    };
+    node.call::<ioctl::BoInfo>(&mut arg)?;
+    Ok(BoInfo {
+        kind: BoKind::from(arg.kind),
+        caching: match arg.caching {
+            sys::BO_WRITE_COMBINED => Caching::WriteCombined,
+            _ => Caching::Cached,
+        },
+        flags: BoFlags::from_bits_retain(arg.flags),
+        size: arg.size,
+        mmap_offset: arg.mmap_offset,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Proves which driver data goes out: none for guest memory, the ISA's for a segment, the
+    /// caller's own otherwise.
+    #[test]
+    fn driver_data() {
+        assert_eq!(BoOptions::new(4096).host_data(), None);
+        let data = BoOptions::host(8192)
+            .segment(Segment::NonLocal)
+            .host_data()
+            .unwrap();
+        let data = AllocationData::from_bytes(&data).unwrap();
+        assert_eq!(data.size, 8192);
+        assert_eq!(data.segment, vaccel_isa::Segment::NonLocal);
+        let own = BoOptions::host(8192).private_data(b"abc");
+        assert_eq!(own.host_data().unwrap(), b"abc");
+    }
+
+    /// Proves that a kind of a newer driver is kept.
+    #[test]
+    fn unknown_kinds_are_kept() {
+        assert_eq!(BoKind::from(1), BoKind::Host);
+        assert_eq!(BoKind::from(9), BoKind::Unknown(9));
     }
 }

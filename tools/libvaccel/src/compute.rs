@@ -2,8 +2,9 @@
 //! Running command streams of the open compute ISA: one vm, one queue, one fence.
 //!
 //! A [`Session`] launches streams in order; each launch raises the session's fence by one, which is
-//! the [`Ticket`] to wait for. Buffers are guest memory that the accelerator reads and writes and
-//! that the CPU copies to and from. A buffer must outlive the work that uses it: dropping one
+//! the [`Ticket`] to wait for. Buffers are memory, of the guest
+//! unless asked for otherwise, that the accelerator reads and writes and that the CPU copies to and
+//! from. A buffer must outlive the work that uses it: dropping one
 //! earlier ends its binding, and the work then faults (which the vm reports; memory stays safe).
 
 use std::collections::VecDeque;
@@ -12,12 +13,13 @@ use std::time::Duration;
 use vaccel_isa::CommandStream;
 
 use crate::binding::Binding;
-use crate::bo::BoOptions;
+use crate::bo::{Bo, BoOptions};
 use crate::deadline::Deadline;
 use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fence::Fence;
 use crate::flags::{BindFlags, FenceFlags, VmFlags};
+use crate::info::Segment;
 use crate::mapping::Mapping;
 use crate::queue::{Queue, QueueMode, QueueOptions};
 use crate::submission::Submission;
@@ -34,19 +36,25 @@ pub struct Buffer {
     // In this order: unmapped, unbound, then closed with the binding's object.
     mapping: Mapping,
     binding: Binding,
+    bo: Bo,
     bytes: u64,
 }
 
+/// Whole pages that hold `bytes`.
+fn pages(bytes: u64) -> u64 {
+    let page = u64::from(sys::limit::PAGE_SIZE);
+    bytes.max(1).div_ceil(page).saturating_mul(page)
+}
+
 impl Buffer {
-    fn new(vm: &Vm, bytes: u64, access: BindFlags) -> Result<Self> {
-        let page = u64::from(sys::limit::PAGE_SIZE);
-        let size = bytes.max(1).div_ceil(page).saturating_mul(page);
-        let bo = vm.create_bo(&BoOptions::new(size))?;
+    fn new(vm: &Vm, options: &BoOptions, bytes: u64, access: BindFlags) -> Result<Self> {
+        let bo = vm.create_bo(options)?;
         let mapping = bo.map()?;
         let binding = bo.bind(access)?;
         Ok(Self {
             mapping,
             binding,
+            bo,
             bytes,
         })
     }
@@ -74,6 +82,11 @@ impl Buffer {
     /// The binding.
     pub const fn binding(&self) -> &Binding {
         &self.binding
+    }
+
+    /// The object.
+    pub const fn bo(&self) -> &Bo {
+        &self.bo
     }
 
     /// Copies floats in, from the start.
@@ -109,10 +122,12 @@ impl Buffer {
     /// Unmaps, unbinds and closes, and reports the outcome.
     pub fn close(self) -> Result<()> {
         let Self {
-            mapping, binding, ..
+            mapping,
+            binding,
+            bo,
+            ..
         } = self;
         drop(mapping);
-        let bo = binding.bo().clone();
         binding.close()?;
         bo.close()
     }
@@ -149,7 +164,12 @@ impl Session {
 
     /// A session with a queue of `mode`.
     pub fn with_mode(device: &Device, mode: QueueMode) -> Result<Self> {
-        let vm = device.create_vm(VmFlags::empty())?;
+        Self::in_vm(&device.create_vm(VmFlags::empty())?, mode)
+    }
+
+    /// A session in a vm that exists. Where residency is by hand the session keeps its command
+    /// streams resident; buffers are the caller's to keep so.
+    pub fn in_vm(vm: &Vm, mode: QueueMode) -> Result<Self> {
         let fence = vm.create_fence(FenceFlags::empty(), 0)?;
         let queue = vm.create_queue(&QueueOptions::new(mode))?;
         Ok(Self {
@@ -157,7 +177,7 @@ impl Session {
             launched: 0,
             queue,
             fence,
-            vm,
+            vm: vm.clone(),
         })
     }
 
@@ -178,7 +198,17 @@ impl Session {
 
     /// Zeroed memory of at least `bytes` for data.
     pub fn buffer(&self, bytes: u64) -> Result<Buffer> {
-        Buffer::new(&self.vm, bytes, BindFlags::WRITE)
+        self.buffer_with(bytes, &BoOptions::new(pages(bytes)))
+    }
+
+    /// Zeroed memory of the host of at least `bytes` for data.
+    pub fn host_buffer(&self, bytes: u64, segment: Segment) -> Result<Buffer> {
+        self.buffer_with(bytes, &BoOptions::host(pages(bytes)).segment(segment))
+    }
+
+    /// Memory for `bytes` of data in an object made as `options` say, which must be large enough.
+    pub fn buffer_with(&self, bytes: u64, options: &BoOptions) -> Result<Buffer> {
+        Buffer::new(&self.vm, options, bytes, BindFlags::WRITE)
     }
 
     /// Memory that starts with `values`.
@@ -188,9 +218,15 @@ impl Session {
         Ok(buffer)
     }
 
-    /// Memory for command streams.
+    /// Memory for command streams, resident.
     pub fn code_buffer(&self, bytes: u64) -> Result<Buffer> {
-        Buffer::new(&self.vm, bytes, BindFlags::EXECUTE)
+        let options = BoOptions::new(pages(bytes));
+        let buffer = Buffer::new(&self.vm, &options, bytes, BindFlags::EXECUTE)?;
+        if self.vm.is_manual() {
+            let resident = self.vm.make_resident(&[&buffer.bo])?;
+            resident.wait(Deadline::after(DRAIN))?;
+        }
+        Ok(buffer)
     }
 
     /// Queues a stream and returns at once.

@@ -9,10 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use vaccel_isa::{AdapterInfo, ADAPTER_INFO_BYTES};
 
 use crate::arg::{self, ArgBo};
+use crate::bo::Bo;
+use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
-use crate::flags::VmFlags;
+use crate::event::{self, Event};
+use crate::flags::{EventMask, Features, VmFlags};
 use crate::handle::Node;
-use crate::info::{BudgetInfo, Info, Segment};
+use crate::info::{Budget, Info, Segment};
 use crate::ioctl;
 use crate::sys;
 use crate::vm::Vm;
@@ -58,10 +61,7 @@ impl Device {
     /// process. `path` is only shown.
     pub fn from_fd(file: OwnedFd, path: impl AsRef<Path>) -> Self {
         Self {
-            node: Arc::new(Node {
-                file,
-                path: path.as_ref().to_path_buf(),
-            }),
+            node: Arc::new(Node::new(file.into(), path.as_ref().to_path_buf())),
             queries: Arc::default(),
         }
     }
@@ -76,9 +76,23 @@ impl Device {
     }
 
     /// Reads one parameter ([`sys::PARAM_FEATURES`] and its like).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidArgument`] for one that the driver does not know.
     pub fn param(&self, param: u32) -> Result<u64> {
+        self.param_at(param, 0)
+    }
+
+    /// Reads one of a parameter that there are several of, such as [`sys::PARAM_SEGMENT_SIZE`].
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidArgument`] for a parameter or an index that the driver does not know.
+    pub fn param_at(&self, param: u32, index: u32) -> Result<u64> {
         let mut arg = sys::GetParam {
             param,
+            index,
             ..Default::default()
         };
         self.node.call::<ioctl::GetParam>(&mut arg)?;
@@ -88,6 +102,16 @@ impl Device {
     /// Reads all parameters; one that the driver does not know is `None`.
     pub fn info(&self) -> Result<Info> {
         Info::read(self)
+    }
+
+    /// What the driver provides beyond the basics.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::DeviceLost`] when the adapter is gone.
+    pub fn features(&self) -> Result<Features> {
+        self.param(sys::PARAM_FEATURES)
+            .map(Features::from_bits_retain)
     }
 
     /// Makes an address space.
@@ -135,14 +159,73 @@ impl Device {
         }
     }
 
-    /// The memory budget of this file.
-    pub fn budget(&self, segment: Segment) -> Result<BudgetInfo> {
-        let mut arg = sys::Budget {
+    /// Takes in a dma-buf: of this file, of another one on the same adapter, or of another driver
+    /// ([`Features::IMPORT`]). The object belongs to no vm; [`Vm::bind`] gives it addresses in any.
+    ///
+    /// A dma-buf of an object that this file has already gives the same GEM handle. The handle is
+    /// closed with the last [`Bo`] of it that came from this device or a clone of it.
+    ///
+    /// # Errors
+    ///
+    /// Memory of the host that another adapter's object is made of, and anything that is no dma-buf
+    /// or is not made of guest memory pages, is refused. [`ErrorKind::OutOfDeviceMemory`] without a
+    /// host status: the file has pinned as much as it may.
+    pub fn import(&self, dma_buf: BorrowedFd<'_>) -> Result<Bo> {
+        Bo::import(&self.node, dma_buf)
+    }
+
+    /// The memory budget of this file. Asking also arms [`Event::Budget`] again.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::HostRefused`] with the host's status.
+    pub fn budget(&self, segment: Segment) -> Result<Budget> {
+        self.ask_budget(sys::Budget {
             segment: segment.value(),
             ..Default::default()
-        };
+        })
+    }
+
+    /// Asks for `bytes` that the file can count on; 0 gives the reservation back.
+    ///
+    /// # Errors
+    ///
+    /// More than [`Budget::available`] is refused.
+    pub fn set_reservation(&self, segment: Segment, bytes: u64) -> Result<Budget> {
+        self.ask_budget(sys::Budget {
+            segment: segment.value(),
+            flags: sys::BUDGET_SET_RESERVATION,
+            reservation_size: bytes,
+            ..Default::default()
+        })
+    }
+
+    fn ask_budget(&self, mut arg: sys::Budget) -> Result<Budget> {
         self.node.call::<ioctl::Budget>(&mut arg)?;
-        Ok(BudgetInfo::from(&arg))
+        Ok(Budget::from(&arg))
+    }
+
+    /// Chooses the events that [`Device::next_event`] gives; those asked for before are forgotten.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`] for events that the driver does not deliver.
+    pub fn subscribe(&self, events: EventMask) -> Result<()> {
+        let mut arg = sys::Events {
+            mask: events.bits(),
+            pad: 0,
+        };
+        self.node.call::<ioctl::Events>(&mut arg)
+    }
+
+    /// The next event, or none until `deadline`. With several threads each event goes to one of
+    /// them; a process that shares the file takes events away from the others.
+    ///
+    /// # Errors
+    ///
+    /// Those of poll(2) and read(2) on the node.
+    pub fn next_event(&self, deadline: Deadline) -> Result<Option<Event>> {
+        event::next(&self.node, deadline)
     }
 
     fn text(&self, source: u32) -> Result<String> {

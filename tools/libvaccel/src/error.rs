@@ -38,6 +38,8 @@ pub enum ErrorKind {
     HostRefused,
     /// The adapter is gone.
     DeviceLost,
+    /// What an offered object held is lost.
+    ContentLost,
     /// The sequence number was not the expected one.
     Stale,
     /// None of the above.
@@ -61,6 +63,7 @@ impl ErrorKind {
             libc::EIO => Self::VmError,
             libc::EREMOTEIO => Self::HostRefused,
             libc::ENODEV | libc::ENXIO => Self::DeviceLost,
+            libc::ENODATA => Self::ContentLost,
             libc::ESTALE => Self::Stale,
             _ => Self::Other,
         }
@@ -75,6 +78,7 @@ pub struct Error {
     operation: &'static str,
     errno: Option<Errno>,
     host_status: u32,
+    bytes_to_trim: u64,
     detail: String,
 }
 
@@ -86,6 +90,7 @@ impl Error {
             operation,
             errno: Some(errno),
             host_status,
+            bytes_to_trim: 0,
             detail: String::new(),
         }
     }
@@ -97,6 +102,7 @@ impl Error {
             operation,
             errno: None,
             host_status: 0,
+            bytes_to_trim: 0,
             detail: detail.into(),
         }
     }
@@ -118,6 +124,7 @@ impl Error {
             operation,
             errno,
             host_status: 0,
+            bytes_to_trim: 0,
             detail: detail.into(),
         }
     }
@@ -152,6 +159,22 @@ impl Error {
         }
     }
 
+    /// How many bytes have to be evicted before this can succeed. Known only where memory was to be
+    /// made resident over the budget.
+    pub const fn bytes_to_trim(&self) -> Option<u64> {
+        match self.bytes_to_trim {
+            0 => None,
+            bytes => Some(bytes),
+        }
+    }
+
+    pub(crate) fn with_bytes_to_trim(mut self, bytes: u64) -> Self {
+        if self.kind == ErrorKind::OutOfDeviceMemory {
+            self.bytes_to_trim = bytes;
+        }
+        self
+    }
+
     fn reason(&self) -> String {
         let mut text = self.detail.clone();
         let mut add = |part: &str| {
@@ -175,6 +198,7 @@ impl Error {
                 ErrorKind::VmError => "the vm is in error",
                 ErrorKind::HostRefused => "the host refused",
                 ErrorKind::DeviceLost => "the adapter is gone",
+                ErrorKind::ContentLost => "the content was dropped",
                 ErrorKind::Stale => "unexpected sequence number",
                 ErrorKind::Ambiguous | ErrorKind::Other => "failed",
             };
@@ -182,6 +206,9 @@ impl Error {
         }
         if self.host_status != 0 {
             add(&format!("host status {:#010x}", self.host_status));
+        }
+        if self.bytes_to_trim != 0 {
+            add(&format!("{} bytes to trim", self.bytes_to_trim));
         }
         if text.is_empty() {
             text.push_str("failed");
@@ -205,6 +232,18 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::HostRefused);
         assert_eq!(error.errno(), Some(Errno(libc::EREMOTEIO)));
         assert_eq!(error.host_status(), Some(0xc000_009a));
+    }
+
+    /// Proves that the bytes to trim come only with the error they belong to.
+    #[test]
+    fn bytes_to_trim() {
+        let over = Error::from_errno("RESIDENCY", Errno(libc::ENOSPC), 0xc000_0001);
+        assert_eq!(over.bytes_to_trim(), None);
+        let over = over.with_bytes_to_trim(4096);
+        assert_eq!(over.bytes_to_trim(), Some(4096));
+        assert!(over.to_string().ends_with(": 4096 bytes to trim"), "{over}");
+        let other = Error::from_errno("RESIDENCY", Errno(libc::EBUSY), 0).with_bytes_to_trim(4096);
+        assert_eq!(other.bytes_to_trim(), None);
     }
 
     /// Proves that a missing file and a missing right are told apart.

@@ -1,22 +1,68 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The open node, and handles that close themselves.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::event::Event;
 use crate::ioctl::{self, Errno, Operation};
 use crate::sys::{self, Wire};
 
 /// An open device node; closed when its last user goes.
 #[derive(Debug)]
 pub(crate) struct Node {
-    pub(crate) file: OwnedFd,
+    pub(crate) file: File,
     pub(crate) path: PathBuf,
+    /// How often this library holds each GEM handle: the kernel has one per file and object, which
+    /// importing the object again returns and a single GEM_CLOSE ends. Held across both calls.
+    gem: Mutex<HashMap<u32, usize>>,
+    /// Events that were read together with one that was asked for.
+    pub(crate) events: Mutex<VecDeque<Event>>,
 }
 
 impl Node {
+    pub(crate) fn new(file: File, path: PathBuf) -> Self {
+        Self {
+            file,
+            path,
+            gem: Mutex::default(),
+            events: Mutex::default(),
+        }
+    }
+
+    fn gem(&self) -> MutexGuard<'_, HashMap<u32, usize>> {
+        self.gem.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gets the GEM handle of a dma-buf, which may be one that is held already.
+    pub(crate) fn import(self: &Arc<Self>, dma_buf: BorrowedFd<'_>) -> Result<Handle> {
+        const OPERATION: &str = "PRIME_FD_TO_HANDLE";
+        let mut gem = self.gem();
+        let raw = ioctl::drm::prime_fd_to_handle(self.fd(), dma_buf)
+            .map_err(|errno| Error::from_errno(OPERATION, errno, 0))?;
+        let handle = Handle::uncounted(self.clone(), Kind::Gem, raw, OPERATION)?;
+        *gem.entry(raw).or_default() += 1;
+        Ok(handle)
+    }
+
+    /// Gives up one hold of a GEM handle, and with the last the handle.
+    fn gem_close(&self, raw: u32) -> Result<()> {
+        let mut gem = self.gem();
+        if let Some(holds) = gem.get_mut(&raw) {
+            *holds -= 1;
+            if *holds > 0 {
+                return Ok(());
+            }
+            gem.remove(&raw);
+        }
+        ioctl::drm::gem_close(self.fd(), raw)
+            .map_err(|errno| Error::from_errno("GEM_CLOSE", errno, 0))
+    }
+
     /// Calls an operation, again if a signal interrupted it: an interrupted operation has started
     /// nothing, and deadlines are absolute.
     pub(crate) fn call<O: Operation>(&self, arg: &mut O::Arg) -> Result<()> {
@@ -61,6 +107,14 @@ impl Handle {
         raw: u32,
         operation: &'static str,
     ) -> Result<Self> {
+        let handle = Self::uncounted(node, kind, raw, operation)?;
+        if kind == Kind::Gem {
+            *handle.node.gem().entry(raw).or_default() += 1;
+        }
+        Ok(handle)
+    }
+
+    fn uncounted(node: Arc<Node>, kind: Kind, raw: u32, operation: &'static str) -> Result<Self> {
         if raw == 0 {
             return Err(Error::local(
                 ErrorKind::Other,
@@ -97,8 +151,7 @@ impl Handle {
             Kind::Vm => self.node.call::<ioctl::VmDestroy>(&mut destroy),
             Kind::Queue => self.node.call::<ioctl::QueueDestroy>(&mut destroy),
             Kind::Fence => self.node.call::<ioctl::FenceDestroy>(&mut destroy),
-            Kind::Gem => ioctl::drm::gem_close(self.node.fd(), raw)
-                .map_err(|errno| Error::from_errno("GEM_CLOSE", errno, 0)),
+            Kind::Gem => self.node.gem_close(raw),
         }
     }
 }
@@ -113,15 +166,29 @@ impl Drop for Handle {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::File;
+
+    fn null() -> Arc<Node> {
+        let file = File::open("/dev/null").unwrap();
+        Arc::new(Node::new(file, "/dev/null".into()))
+    }
+
+    /// Proves that a GEM handle that is held twice reaches the kernel with its last holder only:
+    /// /dev/null refuses every ioctl.
+    #[test]
+    fn gem_handles_are_counted() {
+        let node = null();
+        let hold = || Handle::new(node.clone(), Kind::Gem, 7, "BO_CREATE").unwrap();
+        let (first, second) = (hold(), hold());
+        first.close().unwrap();
+        assert!(second.close().is_err());
+        assert!(hold().close().is_err(), "counted from the start again");
+        assert!(node.import(node.fd()).is_err());
+    }
 
     /// Proves that handle 0, which the interface never gives out, is not taken for an object.
     #[test]
     fn zero_is_no_handle() {
-        let node = Arc::new(Node {
-            file: File::open("/dev/null").unwrap().into(),
-            path: "/dev/null".into(),
-        });
+        let node = null();
         assert!(Handle::new(node.clone(), Kind::Vm, 0, "VM_CREATE").is_err());
         let handle = Handle::new(node, Kind::Vm, 5, "VM_CREATE").unwrap();
         let error = handle.close().unwrap_err();

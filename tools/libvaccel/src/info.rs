@@ -29,15 +29,23 @@ pub struct Info {
     pub bo_size_max: Option<u64>,
     /// Times the adapter was lost and came back.
     pub resets: Option<u64>,
+    /// Bytes of the adapter's own memory; 0 if the host does not say.
+    pub local_size: Option<u64>,
+    /// Bytes of system memory that the adapter can use; 0 if the host does not say.
+    pub non_local_size: Option<u64>,
+    /// Bytes of guest memory that one file may pin.
+    pub pin_limit: Option<u64>,
 }
 
 impl Info {
     pub(crate) fn read(device: &Device) -> Result<Self> {
-        let get = |param| match device.param(param) {
+        let get_at = |param, index| match device.param_at(param, index) {
             Ok(value) => Ok(Some(value)),
             Err(error) if error.kind() == ErrorKind::InvalidArgument => Ok(None),
             Err(error) => Err(error),
         };
+        let get = |param| get_at(param, 0);
+        let segment_size = |segment: Segment| get_at(sys::PARAM_SEGMENT_SIZE, segment.value());
         Ok(Self {
             features: get(sys::PARAM_FEATURES)?.map(Features::from_bits_retain),
             interface_version: get(sys::PARAM_INTERFACE_VERSION)?,
@@ -49,6 +57,9 @@ impl Info {
             io_space_size: get(sys::PARAM_IO_SPACE_SIZE)?,
             bo_size_max: get(sys::PARAM_BO_SIZE_MAX)?,
             resets: get(sys::PARAM_RESETS)?,
+            local_size: segment_size(Segment::Local)?,
+            non_local_size: segment_size(Segment::NonLocal)?,
+            pin_limit: get(sys::PARAM_PIN_LIMIT)?,
         })
     }
 
@@ -64,9 +75,10 @@ impl Info {
 }
 
 /// A group of memory segments.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Segment {
     /// The adapter's own memory.
+    #[default]
     Local,
     /// System memory the adapter uses.
     NonLocal,
@@ -79,11 +91,19 @@ impl Segment {
             Self::NonLocal => sys::SEGMENT_NON_LOCAL,
         }
     }
+
+    pub(crate) const fn from_value(value: u32) -> Option<Self> {
+        match value {
+            sys::SEGMENT_LOCAL => Some(Self::Local),
+            sys::SEGMENT_NON_LOCAL => Some(Self::NonLocal),
+            _ => None,
+        }
+    }
 }
 
-/// Memory budget of one segment group, in bytes.
+/// A file's memory budget on one segment group, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BudgetInfo {
+pub struct Budget {
     /// What the host would like this client to stay below.
     pub budget: u64,
     /// What it uses.
@@ -94,7 +114,7 @@ pub struct BudgetInfo {
     pub available: u64,
 }
 
-impl From<&sys::Budget> for BudgetInfo {
+impl From<&sys::Budget> for Budget {
     fn from(arg: &sys::Budget) -> Self {
         Self {
             budget: arg.budget_size,

@@ -6,7 +6,7 @@
 //! - [`sys`]: the uAPI's structures and constants, checked against the C header;
 //! - [`ioctl`]: one typed call per operation, nothing interpreted (what malformed-input tests use);
 //! - the objects: [`Device`], [`Vm`], [`Queue`], [`Bo`], [`Binding`], [`Fence`], [`ArgBo`],
-//!   [`Mapping`] and the [`Submission`] builder.
+//!   [`Reservation`], [`Mapping`] and the [`Submission`] builder.
 //!
 //! An object keeps what it needs alive and gives itself up when dropped; `close` does the same and
 //! reports the outcome. Waiting always has a [`Deadline`]. Mapped memory is copied in and out,
@@ -42,25 +42,33 @@ mod bo;
 mod deadline;
 mod device;
 mod error;
+mod event;
 mod fence;
 mod flags;
 mod handle;
 mod info;
 mod queue;
+mod reservation;
 mod residency;
 mod submission;
 mod vm;
 
 pub use arg::ArgBo;
-pub use binding::Binding;
-pub use bo::{Bo, BoOptions, Caching};
+pub use binding::{BindOptions, Binding};
+pub use bo::{Bo, BoInfo, BoKind, BoOptions, Caching};
 pub use deadline::Deadline;
 pub use device::Device;
 pub use error::{Error, ErrorKind, Result};
+pub use event::Event;
 pub use fence::{Fence, FenceState};
-pub use flags::{BindFlags, BoFlags, Features, FenceFlags, HostCaps, VmFlags};
-pub use info::{BudgetInfo, Info, Segment};
+pub use flags::{
+    BindFlags, BoFlags, EventMask, Features, FenceFlags, HostCaps, ResidentFlags, SyncFlags,
+    VmFlags,
+};
+pub use info::{Budget, Info, Segment};
 pub use mapping::{Access, Mapping};
 pub use queue::{Queue, QueueMode, QueueOptions};
-pub use submission::{Encoded, OpOutcome, Submission, Submitted};
+pub use reservation::{Reservation, ReserveOptions};
+pub use residency::{OfferPriority, Priority, Reclaimed, Resident};
+pub use submission::{Encoded, OpOutcome, Rejected, Submission, Submitted};
 pub use vm::{PageFault, State, Vm, VmState};

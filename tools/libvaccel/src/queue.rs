@@ -7,7 +7,7 @@ use crate::arg::{self, ArgBo};
 use crate::error::Result;
 use crate::handle::{Handle, Kind};
 use crate::ioctl;
-use crate::submission::{Encoded, Submission, Submitted};
+use crate::submission::{Encoded, Rejected, Submission, Submitted};
 use crate::sys;
 use crate::vm::{State, Vm};
 
@@ -109,7 +109,24 @@ impl Queue {
     }
 
     /// Queues a list of operations.
+    ///
+    /// # Errors
+    ///
+    /// Nothing was queued, unless the host refused an operation amid the list or the vm ended
+    /// meanwhile: [`Queue::submit_reporting`] then says how far it got.
     pub fn submit(&self, submission: &Submission) -> Result<Submitted> {
+        self.submit_reporting(submission).map_err(Into::into)
+    }
+
+    /// Queues a list of operations; a failure comes with the outcomes that the list asks for.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::submit`].
+    pub fn submit_reporting(
+        &self,
+        submission: &Submission,
+    ) -> std::result::Result<Submitted, Rejected> {
         let Encoded {
             mut descriptor,
             bytes,
@@ -120,8 +137,15 @@ impl Queue {
         bo.mapping().write(0, &bytes)?;
         descriptor.queue = self.handle();
         descriptor.arg_bo = bo.handle();
-        self.vm.node().call::<ioctl::Submit>(&mut descriptor)?;
-        Submitted::read(&descriptor, bo.mapping())
+        let submitted = self.vm.node().call::<ioctl::Submit>(&mut descriptor);
+        let outcomes = Submitted::outcomes(&descriptor, bo.mapping())?;
+        match submitted {
+            Ok(()) => Ok(Submitted {
+                seq: descriptor.seq,
+                outcomes,
+            }),
+            Err(error) => Err(Rejected { error, outcomes }),
+        }
     }
 
     /// Destroys the queue. Work that was submitted still runs.

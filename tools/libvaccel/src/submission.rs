@@ -6,12 +6,17 @@
 //! are numbers in it; that they name living objects is checked by the kernel, as a whole, before
 //! anything is queued.
 
+use std::ops::Range;
+
 use zerocopy::{FromBytes, IntoBytes};
 
+use crate::bo::Bo;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fence::Fence;
+use crate::flags::BindFlags;
 use crate::ioctl::Errno;
 use crate::mapping::Mapping;
+use crate::reservation::Reservation;
 use crate::sys;
 
 /// Bytes per record: every record of the interface has this size.
@@ -36,6 +41,13 @@ enum Op {
         fence: u32,
         value: u64,
     },
+    Bind(sys::OpBind),
+    Residency {
+        op: u32,
+        bo: u32,
+    },
+    /// What cannot be encoded; reported when the list is.
+    Bad(Error),
 }
 
 /// Operations for a queue, in order.
@@ -69,6 +81,8 @@ pub enum OpOutcome {
         errno: Errno,
         /// The host's NTSTATUS.
         host_status: u32,
+        /// With ENOSPC: what has to be evicted first.
+        bytes_to_trim: u64,
     },
     /// An earlier one failed.
     NotTried,
@@ -81,6 +95,36 @@ pub struct Submitted {
     pub seq: u64,
     /// One entry per operation, if they were asked for; else empty.
     pub outcomes: Vec<OpOutcome>,
+}
+
+/// A submission that failed, and what became of each of its operations, if that was asked for:
+/// those before the one that failed are queued.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{error}")]
+pub struct Rejected {
+    /// Why.
+    pub error: Error,
+    /// One entry per operation, or empty.
+    pub outcomes: Vec<OpOutcome>,
+}
+
+impl From<Rejected> for Error {
+    fn from(rejected: Rejected) -> Self {
+        let trim = rejected.outcomes.iter().find_map(|outcome| match outcome {
+            OpOutcome::Failed { bytes_to_trim, .. } => Some(*bytes_to_trim),
+            _ => None,
+        });
+        rejected.error.with_bytes_to_trim(trim.unwrap_or(0))
+    }
+}
+
+impl From<Error> for Rejected {
+    fn from(error: Error) -> Self {
+        Self {
+            error,
+            outcomes: Vec::new(),
+        }
+    }
 }
 
 impl Submission {
@@ -124,6 +168,77 @@ impl Submission {
             opcode: sys::OP_FENCE_SIGNAL,
             fence: fence.handle(),
             value,
+        });
+        self
+    }
+
+    /// Binds bytes `part` of an object at `offset` of a reservation, over what is there: behind the
+    /// operations before and ahead of those after. The object may be dropped at once.
+    #[must_use]
+    pub fn bind(
+        self,
+        reservation: &Reservation,
+        offset: u64,
+        bo: &Bo,
+        part: Range<u64>,
+        flags: BindFlags,
+    ) -> Self {
+        self.push_bind(sys::OP_BIND, reservation.describe(offset, bo, &part, flags))
+    }
+
+    /// Binds nothing to `range` of a reservation: reads give zeros and writes are dropped.
+    #[must_use]
+    pub fn bind_null(self, reservation: &Reservation, range: Range<u64>, flags: BindFlags) -> Self {
+        self.push_bind(sys::OP_BIND, reservation.describe_null(&range, flags))
+    }
+
+    /// Leaves `range` as the reservation is.
+    #[must_use]
+    pub fn unbind(self, reservation: &Reservation, range: Range<u64>) -> Self {
+        let place = reservation.place(&range, OPERATION);
+        self.push_bind(
+            sys::OP_UNBIND,
+            place.map(|(gpu_va, size)| sys::Bind {
+                gpu_va,
+                size,
+                ..Default::default()
+            }),
+        )
+    }
+
+    fn push_bind(mut self, opcode: u32, arg: Result<sys::Bind>) -> Self {
+        self.ops.push(match arg {
+            Ok(arg) => Op::Bind(sys::OpBind {
+                opcode,
+                flags: arg.flags,
+                bo: arg.bo,
+                gpu_va: arg.gpu_va,
+                bo_offset: arg.bo_offset,
+                size: arg.size,
+                ..Default::default()
+            }),
+            Err(error) => Op::Bad(error),
+        });
+        self
+    }
+
+    /// The queue waits on the GPU until the object is resident, which the submission makes it.
+    #[must_use]
+    pub fn resident(self, bo: &Bo) -> Self {
+        self.push_residency(sys::RESIDENCY_RESIDENT, bo)
+    }
+
+    /// Takes an offered object back ahead of later operations; fails with
+    /// [`ErrorKind::ContentLost`] if its content was dropped.
+    #[must_use]
+    pub fn reclaim(self, bo: &Bo) -> Self {
+        self.push_residency(sys::RESIDENCY_RECLAIM, bo)
+    }
+
+    fn push_residency(mut self, op: u32, bo: &Bo) -> Self {
+        self.ops.push(Op::Residency {
+            op,
+            bo: bo.handle(),
         });
         self
     }
@@ -227,6 +342,17 @@ impl Submission {
                     };
                     records.extend_from_slice(record.as_bytes());
                 }
+                Op::Bind(record) => records.extend_from_slice(record.as_bytes()),
+                Op::Residency { op, bo } => {
+                    let record = sys::OpResidency {
+                        opcode: sys::OP_RESIDENCY,
+                        bo: *bo,
+                        op: *op,
+                        ..Default::default()
+                    };
+                    records.extend_from_slice(record.as_bytes());
+                }
+                Op::Bad(error) => return Err(error.clone()),
             }
         }
         records.append(&mut private_area);
@@ -245,7 +371,15 @@ impl Submission {
         let mut total_size = records.len() as u64;
         if self.flags & sys::SUBMIT_RESULTS != 0 {
             descriptor.result_offset = total_size;
-            total_size += u64::from(nr_ops) * size_of::<sys::OpResult>() as u64;
+            // What the kernel does not write stays "not tried".
+            let untried = sys::OpResult {
+                error: 1,
+                ..Default::default()
+            };
+            for _ in 0..nr_ops {
+                records.extend_from_slice(untried.as_bytes());
+            }
+            total_size = records.len() as u64;
         }
         if total_size > u64::from(sys::limit::ARG_SIZE_MAX) {
             return Err(Error::local(
@@ -272,6 +406,7 @@ impl OpOutcome {
             error if error < 0 => Self::Failed {
                 errno: Errno(error.saturating_neg()),
                 host_status: result.host_status,
+                bytes_to_trim: result.value,
             },
             _ => Self::NotTried,
         }
@@ -279,7 +414,8 @@ impl OpOutcome {
 }
 
 impl Submitted {
-    pub(crate) fn read(descriptor: &sys::Submit, args: &Mapping) -> Result<Self> {
+    /// The results that a submission has left.
+    pub(crate) fn outcomes(descriptor: &sys::Submit, args: &Mapping) -> Result<Vec<OpOutcome>> {
         let mut outcomes = Vec::new();
         if descriptor.flags & sys::SUBMIT_RESULTS != 0 {
             let start = usize::try_from(descriptor.result_offset).unwrap_or(usize::MAX);
@@ -291,10 +427,7 @@ impl Submitted {
                 .map(|result| OpOutcome::from_wire(&result))
                 .collect();
         }
-        Ok(Self {
-            seq: descriptor.seq,
-            outcomes,
-        })
+        Ok(outcomes)
     }
 }
 
@@ -327,7 +460,8 @@ mod tests {
         assert_eq!(bytes[64 + 20..64 + 24], 3u32.to_ne_bytes());
         assert_eq!(bytes[64 + 24..64 + 32], 128u64.to_ne_bytes());
         assert_eq!(bytes[128..136], [0xaa, 0xaa, 0xaa, 0, 0, 0, 0, 0]);
-        assert_eq!(bytes.len(), 136);
+        assert_eq!(bytes[136..140], 1i32.to_ne_bytes(), "not tried yet");
+        assert_eq!(bytes.len(), 136 + 32);
     }
 
     /// Proves that the limits are enforced before the kernel is asked.
@@ -358,8 +492,16 @@ mod tests {
             OpOutcome::from_wire(&record(-5)),
             OpOutcome::Failed {
                 errno: Errno(5),
-                host_status: 0xc000_0001
+                host_status: 0xc000_0001,
+                bytes_to_trim: 9,
             }
         );
+        let rejected = Rejected {
+            error: Error::from_errno(OPERATION, Errno(libc::ENOSPC), 0xc000_0001),
+            outcomes: [0, -28, 1]
+                .map(|error| OpOutcome::from_wire(&record(error)))
+                .to_vec(),
+        };
+        assert_eq!(Error::from(rejected).bytes_to_trim(), Some(9));
     }
 }

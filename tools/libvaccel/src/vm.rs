@@ -77,6 +77,7 @@ pub struct VmState {
 struct Inner {
     handle: Handle,
     paging_fence: u32,
+    flags: VmFlags,
 }
 
 /// A GPU address space with its queues, fences and bindings.
@@ -99,6 +100,7 @@ impl Vm {
             inner: Arc::new(Inner {
                 handle,
                 paging_fence: arg.paging_fence,
+                flags,
             }),
         })
     }
@@ -110,6 +112,11 @@ impl Vm {
     /// Handle.
     pub fn handle(&self) -> u32 {
         self.inner.handle.raw()
+    }
+
+    /// Whether its residency is by hand.
+    pub fn is_manual(&self) -> bool {
+        self.inner.flags.contains(VmFlags::MANUAL_RESIDENCY)
     }
 
     /// Handle of the paging fence, which can be waited for but not signalled or destroyed.
@@ -150,7 +157,12 @@ impl Vm {
         Fence::new(self, flags, initial_value)
     }
 
-    /// Makes a buffer object of guest memory that the host sees.
+    /// Makes a buffer object, which this vm's host device owns.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::OutOfDeviceMemory`] when the limit of pinned memory is reached (no host status) or
+    /// the host has no memory, [`ErrorKind::HostRefused`] when it does not take the driver data.
     pub fn create_bo(&self, options: &BoOptions) -> Result<Bo> {
         Bo::new(self, options)
     }

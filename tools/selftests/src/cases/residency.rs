@@ -27,8 +27,8 @@ pub const CASES: &[Case] = &[
 fn resident(node: &Path) -> Result {
     let rig = Rig::new(node)?;
     match rig.vm.make_resident(&[&rig.bo]) {
-        Ok(value) => {
-            rig.vm.wait_paging(value, soon())?;
+        Ok(resident) => {
+            resident.wait(soon())?;
             rig.vm.evict(&[&rig.bo])?;
             Ok(())
         }
