@@ -60,8 +60,15 @@ impl Device {
     /// Wraps a descriptor of a node of this driver, for instance one that was passed by another
     /// process. `path` is only shown.
     pub fn from_fd(file: OwnedFd, path: impl AsRef<Path>) -> Self {
+        Self::of(Arc::new(Node::new(
+            file.into(),
+            path.as_ref().to_path_buf(),
+        )))
+    }
+
+    pub(crate) fn of(node: Arc<Node>) -> Self {
         Self {
-            node: Arc::new(Node::new(file.into(), path.as_ref().to_path_buf())),
+            node,
             queries: Arc::default(),
         }
     }

@@ -105,6 +105,11 @@ impl Vm {
         })
     }
 
+    /// The file it belongs to.
+    pub fn device(&self) -> Device {
+        Device::of(self.node().clone())
+    }
+
     pub(crate) fn node(&self) -> &Arc<Node> {
         self.inner.handle.node()
     }
