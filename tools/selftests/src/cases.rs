@@ -7,16 +7,20 @@ mod core_drm;
 mod faults;
 mod fence;
 mod files;
+mod host_memory;
 mod lifecycle;
 mod mapping;
 mod memory;
 mod parameters;
 mod planned;
 mod queue;
+mod queued;
+mod reservation;
 mod residency;
 mod stress;
 mod submission;
 mod unknown;
+mod window;
 
 use std::path::Path;
 
@@ -33,6 +37,12 @@ pub struct Case {
     pub run: fn(&Path) -> Result,
 }
 
+/// A second process of a case: its name, and what it does with its arguments.
+pub type HelperEntry = (&'static str, fn(&[String]) -> Result);
+
+/// Second processes that belong to one group of cases.
+pub const HELPERS: &[&[HelperEntry]] = &[window::HELPERS];
+
 /// All cases.
 pub fn all() -> Vec<Case> {
     [
@@ -40,7 +50,11 @@ pub fn all() -> Vec<Case> {
         unknown::CASES,
         memory::CASES,
         mapping::CASES,
+        host_memory::CASES,
+        window::CASES,
         binding::CASES,
+        reservation::CASES,
+        queued::CASES,
         residency::CASES,
         fence::CASES,
         queue::CASES,

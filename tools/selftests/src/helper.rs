@@ -2,7 +2,7 @@
 //! Second processes of cases: this program started again, with the device node as standard input.
 
 use std::io::{BufRead, BufReader, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{Child, Command, ExitCode, Stdio};
 
 use libvaccel::compute::Session;
@@ -23,9 +23,15 @@ pub struct Helper {
 impl Helper {
     /// Starts `name` with the device's file and waits for its line.
     pub fn start(name: &str, device: &Device) -> Result<Self> {
-        let file: OwnedFd = device.as_fd().try_clone_to_owned()?;
+        Self::start_with(name, &[], device.as_fd())
+    }
+
+    /// Starts `name` with arguments and any file, and waits for its line.
+    pub fn start_with(name: &str, arguments: &[&str], file: BorrowedFd<'_>) -> Result<Self> {
+        let file: OwnedFd = file.try_clone_to_owned()?;
         let mut child = Command::new(std::env::current_exe()?)
             .args(["--helper", name])
+            .args(arguments)
             .stdin(Stdio::from(file))
             .stdout(Stdio::piped())
             .spawn()?;
@@ -58,12 +64,19 @@ impl Helper {
 }
 
 /// Runs a helper in this process.
-pub fn run(name: &str) -> ExitCode {
+pub fn run(name: &str, arguments: &[String]) -> ExitCode {
     let outcome = match name {
         "query-vm" => query_vm(),
         "work" => work(),
         "wait" => wait(),
-        _ => failed(format!("unknown helper {name}")),
+        _ => match crate::cases::HELPERS
+            .concat()
+            .iter()
+            .find(|helper| helper.0 == name)
+        {
+            Some((_, work)) => work(arguments),
+            None => failed(format!("unknown helper {name}")),
+        },
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -75,12 +88,13 @@ pub fn run(name: &str) -> ExitCode {
 }
 
 /// The file that was passed as standard input.
-fn inherited() -> Result<Device> {
+pub fn inherited() -> Result<Device> {
     let file = std::io::stdin().as_fd().try_clone_to_owned()?;
     Ok(Device::from_fd(file, "standard input"))
 }
 
-fn say(text: &str) -> Result {
+/// Says its line.
+pub fn say(text: &str) -> Result {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{text}")?;
     out.flush()?;

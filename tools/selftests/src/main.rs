@@ -19,6 +19,7 @@ mod expect;
 mod helper;
 mod rig;
 mod runner;
+mod system;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -49,7 +50,10 @@ fn main() -> ExitCode {
             },
             // What follows is how this program starts itself.
             "--one" => return one(&arguments.next().unwrap_or_default(), &node),
-            "--helper" => return helper::run(&arguments.next().unwrap_or_default()),
+            "--helper" => {
+                let name = arguments.next().unwrap_or_default();
+                return helper::run(&name, &arguments.collect::<Vec<_>>());
+            }
             name if name.starts_with('-') => return usage(&format!("unknown option {name}")),
             name => names.push(name.to_owned()),
         }

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use libvaccel::compute::Session;
 use libvaccel::{
-    ArgBo, BindFlags, Binding, Bo, BoOptions, Deadline, Device, Fence, FenceFlags, Queue,
-    QueueMode, QueueOptions, Vm, VmFlags,
+    ArgBo, BindFlags, Binding, Bo, BoOptions, Deadline, Device, ErrorKind, Features, Fence,
+    FenceFlags, Mapping, Queue, QueueMode, QueueOptions, Vm, VmFlags,
 };
 use vaccel_isa::CommandStream;
 
@@ -45,6 +45,51 @@ pub fn ensure(condition: bool, otherwise: impl Into<String>) -> Result {
         Ok(())
     } else {
         failed(otherwise)
+    }
+}
+
+/// An operation that must fail, and how.
+pub fn fails<T>(what: &str, outcome: libvaccel::Result<T>, kind: ErrorKind) -> Result {
+    match outcome {
+        Err(error) if error.kind() == kind => Ok(()),
+        Err(error) => failed(format!("{what}: {error}, expected {kind:?}")),
+        Ok(_) => failed(format!("{what}: accepted, expected {kind:?}")),
+    }
+}
+
+/// Skips unless the driver announces all of `features`.
+pub fn needs(device: &Device, features: Features) -> Result {
+    let missing = features.difference(device.features()?);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = missing.iter_names().map(|(name, _)| name).collect();
+    Err(Problem::Skipped(format!(
+        "the driver lacks {}",
+        names.join(", ")
+    )))
+}
+
+/// Opens a node, and skips unless the driver announces all of `features`.
+pub fn open_with(node: &Path, features: Features) -> Result<Device> {
+    let device = Device::open(node)?;
+    needs(&device, features)?;
+    Ok(device)
+}
+
+/// Numbers without a pattern that are the same in every run.
+#[derive(Clone, Copy, Debug)]
+pub struct Numbers(pub u64);
+
+impl Numbers {
+    /// The next one, below `limit`.
+    pub fn below(&mut self, limit: u64) -> u64 {
+        // Knuth's MMIX generator; its high bits are the good ones.
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit.max(1)
     }
 }
 
@@ -95,6 +140,35 @@ impl Rig {
 /// Generous, since nested emulation is slow.
 pub fn soon() -> Deadline {
     Deadline::after_secs(60)
+}
+
+/// The word at each address, as a job sees it.
+pub fn gpu_words(session: &mut Session, addresses: &[u64]) -> Result<Vec<u32>> {
+    let out = session.buffer(addresses.len() as u64 * 4)?;
+    let mut stream = CommandStream::new();
+    for (place, address) in (out.gpu_va()..).step_by(4).zip(addresses) {
+        stream.copy(place, *address, 4);
+    }
+    session.run(stream, soon())?;
+    let words = out.read_u32(addresses.len())?;
+    out.close()?;
+    Ok(words)
+}
+
+/// Writes `word` at an address, by a job.
+pub fn gpu_set(session: &mut Session, address: u64, word: u32) -> Result {
+    let mut stream = CommandStream::new();
+    stream.fill_words(address, 4, word);
+    session.run(stream, soon())?;
+    Ok(())
+}
+
+/// Marks each page of a mapping with a number of its own: `first`, `first + 1`, and so on.
+pub fn mark_pages(mapping: &Mapping, first: u32) -> Result {
+    for (offset, word) in (0..mapping.len()).step_by(4096).zip(first..) {
+        mapping.write(offset, &word.to_le_bytes())?;
+    }
+    Ok(())
 }
 
 /// Computes something on a fresh session and checks it: the device still works.

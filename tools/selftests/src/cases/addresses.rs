@@ -84,6 +84,31 @@ fn each(node: &Path, address: u64) -> Result {
         bo: rig.bo.handle(),
         ..Default::default()
     })?;
+    probe::<ioctl::BoSync>(node, address, |rig| sys::BoSync {
+        bo: rig.bo.handle(),
+        flags: sys::SYNC_FOR_CPU,
+        size: 4096,
+        ..Default::default()
+    })?;
+    probe::<ioctl::VaReserve>(node, address, |rig| sys::VaRange {
+        vm: rig.vm.handle(),
+        size: 4096,
+        ..Default::default()
+    })?;
+    probe::<ioctl::VaRelease>(node, address, |rig| sys::VaRange {
+        vm: rig.vm.handle(),
+        gpu_va: 4096,
+        size: 4096,
+        ..Default::default()
+    })?;
+    probe::<ioctl::BoCreate>(node, address, |rig| sys::BoCreate {
+        size: 4096,
+        kind: sys::BO_KIND_HOST,
+        vm: rig.vm.handle(),
+        arg_bo: rig.arg.handle(),
+        priv_size: 32,
+        ..Default::default()
+    })?;
     probe::<ioctl::Bind>(node, address, |rig| sys::Bind {
         vm: rig.vm.handle(),
         bo: rig.bo.handle(),

@@ -3,12 +3,16 @@
 
 use std::path::Path;
 
-use libc::{EEXIST, EINVAL, ENOENT, EOVERFLOW};
-use libvaccel::{ioctl, sys, BindFlags};
+use libc::{EACCES, EEXIST, EINVAL, ENOENT, EOVERFLOW};
+use libvaccel::compute::Session;
+use libvaccel::{
+    ioctl, sys, BindFlags, BindOptions, BoFlags, BoOptions, Device, ErrorKind, QueueMode, VmFlags,
+};
+use vaccel_isa::CommandStream;
 
 use super::Case;
 use crate::expect::{accepted, refused};
-use crate::rig::{ensure, soon, Result, Rig, SIZE};
+use crate::rig::{ensure, fails, soon, Result, Rig, SIZE};
 
 pub const CASES: &[Case] = &[
     Case {
@@ -25,6 +29,18 @@ pub const CASES: &[Case] = &[
         name: "unbind-bad",
         proves: "UNBIND takes exactly what BIND made, once",
         run: unbind_bad,
+    },
+    Case {
+        name: "bind-null",
+        proves: "where nothing is bound by NULL a job reads zeros and its writes are dropped",
+        run: null,
+    },
+    Case {
+        name: "bind-in-several-vms",
+        proves:
+            "an object bound in two vms of a file is one memory to the jobs of both, also when \
+                 the vm that it was made in is gone",
+        run: several,
     },
     Case {
         name: "bind-paging-value",
@@ -104,6 +120,7 @@ fn bind_bad(node: &Path) -> Result {
         ..good
     };
     refuse("an unaligned address", bad, &[EINVAL])?;
+    refuse("address 0", sys::Bind { flags, ..good }, &[EINVAL])?;
     let bad = sys::Bind {
         flags,
         gpu_va: u64::MAX - 4095,
@@ -111,12 +128,28 @@ fn bind_bad(node: &Path) -> Result {
         ..good
     };
     refuse("address and size that overflow", bad, &[EOVERFLOW, EINVAL])?;
+    let read_only = rig
+        .vm
+        .create_bo(&BoOptions::new(4096).flags(BoFlags::READ_ONLY))?;
+    let bo = read_only.handle();
+    refuse(
+        "writing of a read-only object",
+        sys::Bind { bo, ..good },
+        &[EACCES],
+    )?;
     let flags = sys::BIND_NULL;
     refuse(
         "NULL with an object",
         sys::Bind { flags, ..good },
         &[EINVAL],
-    )
+    )?;
+    let bad = sys::Bind {
+        flags,
+        bo: 0,
+        bo_offset: 4096,
+        ..good
+    };
+    refuse("NULL with an object offset", bad, &[EINVAL])
 }
 
 fn fixed(node: &Path) -> Result {
@@ -191,6 +224,89 @@ fn unbind_bad(node: &Path) -> Result {
     )?;
     accepted::<ioctl::Unbind>(&rig.device, "as it was bound", good)?;
     refuse("a second time", good, EINVAL)
+}
+
+fn null(node: &Path) -> Result {
+    let device = Device::open(node)?;
+    let mut session = Session::new(&device)?;
+    let out = session.buffer(64)?;
+    out.mapping().write(0, &[0xff; 64])?;
+    let binding = match session.vm().bind_null(BindFlags::WRITE, None, 8192) {
+        Err(error) if error.kind() == ErrorKind::Unsupported => {
+            return Err(crate::rig::Problem::Skipped(
+                "the host binds nothing by NULL".into(),
+            ))
+        }
+        other => other?,
+    };
+    let mut stream = CommandStream::new();
+    stream.fill_words(binding.gpu_va(), 8192, 0x1111_1111);
+    stream.copy(out.gpu_va(), binding.gpu_va() + 4096, 64);
+    session.run(stream, soon())?;
+    ensure(
+        out.read_u32(16)? == [0; 16],
+        "what was written to a NULL binding is read there",
+    )?;
+    binding.close()?;
+    Ok(())
+}
+
+fn several(node: &Path) -> Result {
+    let device = Device::open(node)?;
+    let owner = device.create_vm(VmFlags::empty())?;
+    let bo = owner.create_bo(&BoOptions::new(8192))?;
+    let mut sessions = [Session::new(&device)?, Session::new(&device)?];
+    let mut bindings = Vec::new();
+    for session in &sessions {
+        let options = BindOptions::new(BindFlags::WRITE).part(4096, 4096);
+        bindings.push(session.vm().bind(&bo, &options)?);
+    }
+    let own = owner.bind(&bo, &BindOptions::new(BindFlags::WRITE))?;
+    let mut third = Session::in_vm(&owner, QueueMode::Bounded)?;
+    let out = third.buffer(8192)?;
+    for (index, (session, binding)) in sessions.iter_mut().zip(&bindings).enumerate() {
+        let mut stream = CommandStream::new();
+        stream.fill_words(binding.gpu_va() + 64 * index as u64, 64, 1 + index as u32);
+        session.run(stream, soon())?;
+    }
+    let mut stream = CommandStream::new();
+    stream.copy(out.gpu_va(), own.gpu_va(), 8192);
+    third.run(stream, soon())?;
+    let words = out.read_u32(2048)?;
+    let seen = [words.first(), words.get(1024), words.get(1040)];
+    ensure(
+        seen == [Some(&0), Some(&1), Some(&2)],
+        format!("a third vm reads {seen:?} of what two others wrote, expected 0, 1, 2"),
+    )?;
+    // Another file's object has no handle here.
+    let other = Device::open(node)?.create_vm(VmFlags::empty())?;
+    let outcome = other.bind(&bo, &BindOptions::default());
+    fails(
+        "an object of another file",
+        outcome,
+        ErrorKind::InvalidArgument,
+    )?;
+    // The object's first vm goes; the bindings of the others keep the memory.
+    drop(out);
+    own.close()?;
+    drop(third);
+    let [first, second] = &mut sessions;
+    let vm = sys::Destroy {
+        handle: owner.handle(),
+        pad: 0,
+    };
+    accepted::<ioctl::VmDestroy>(&device, "of the owner", vm)?;
+    let out = second.buffer(64)?;
+    let mut stream = CommandStream::new();
+    stream.fill_words(bindings.first().map_or(0, |b| b.gpu_va()), 64, 9);
+    first.run(stream, soon())?;
+    let mut stream = CommandStream::new();
+    stream.copy(out.gpu_va(), bindings.get(1).map_or(0, |b| b.gpu_va()), 64);
+    second.run(stream, soon())?;
+    ensure(
+        out.read_u32(16)? == [9; 16],
+        "the memory is another once the vm it was made in is gone",
+    )
 }
 
 fn paging(node: &Path) -> Result {

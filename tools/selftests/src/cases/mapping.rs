@@ -9,6 +9,7 @@ use libvaccel::{sys, Access, BoOptions, Mapping};
 
 use super::Case;
 use crate::rig::{ensure, failed, Problem, Result, Rig, SIZE};
+use crate::system::{Area, How};
 
 pub const CASES: &[Case] = &[
     Case {
@@ -102,6 +103,11 @@ fn bounds(node: &Path) -> Result {
         4096,
         Access::ReadWrite,
         "an offset of nothing",
+    )?;
+    let private = Area::map(rig.device.as_fd(), offset, 4096, How::PRIVATE);
+    ensure(
+        private.is_err(),
+        "an object can be mapped as a copy of one's own",
     )?;
     // Another file has not been given this object.
     let other = Rig::new(node)?;

@@ -55,6 +55,11 @@ fn create_bad(node: &Path) -> Result {
         }
         refuse("caching 2", sys::BoCreate { caching: 2, ..good }, EINVAL)?;
     }
+    let combined = sys::BoCreate {
+        caching: sys::BO_WRITE_COMBINED,
+        ..guest
+    };
+    refuse("write-combined guest memory", combined, EOPNOTSUPP)?;
     let limit = device.param(sys::PARAM_BO_SIZE_MAX)?;
     let size = (limit / 4096 + 1).saturating_mul(4096);
     refuse(

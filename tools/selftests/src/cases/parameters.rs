@@ -36,7 +36,7 @@ pub const CASES: &[Case] = &[
 
 fn values(node: &Path) -> Result {
     let device = Device::open(node)?;
-    for param in sys::PARAM_FEATURES..=sys::PARAM_RESETS {
+    for param in sys::PARAM_FEATURES..=sys::PARAM_PIN_LIMIT {
         let arg = sys::GetParam {
             param,
             index: 0,
@@ -60,23 +60,35 @@ fn values(node: &Path) -> Result {
     ensure(
         largest >= 1 << 20,
         format!("largest object is {largest} bytes"),
+    )?;
+    device.param_at(sys::PARAM_SEGMENT_SIZE, sys::SEGMENT_NON_LOCAL)?;
+    let pinned = device.param(sys::PARAM_PIN_LIMIT)?;
+    ensure(
+        pinned >= 4096,
+        format!("a file may pin {pinned} bytes, less than a page"),
     )
 }
 
 fn bad_param(node: &Path) -> Result {
     let device = Device::open(node)?;
-    for param in [sys::PARAM_RESETS + 1, 0x8000_0000, u32::MAX] {
+    for param in [sys::PARAM_PIN_LIMIT + 1, 0x8000_0000, u32::MAX] {
         let arg = sys::GetParam {
             param,
             ..Default::default()
         };
         refused::<ioctl::GetParam>(&device, &format!("param {param}"), arg, &[EINVAL])?;
     }
-    let arg = sys::GetParam {
-        index: 1,
-        ..Default::default()
-    };
-    refused::<ioctl::GetParam>(&device, "index 1", arg, &[EINVAL])
+    for param in sys::PARAM_FEATURES..=sys::PARAM_PIN_LIMIT {
+        let several = param == sys::PARAM_SEGMENT_SIZE;
+        let arg = sys::GetParam {
+            param,
+            index: if several { 2 } else { 1 },
+            ..Default::default()
+        };
+        let what = format!("index {} of param {param}", arg.index);
+        refused::<ioctl::GetParam>(&device, &what, arg, &[EINVAL])?;
+    }
+    Ok(())
 }
 
 fn query(node: &Path) -> Result {

@@ -3,12 +3,12 @@
 
 use std::path::Path;
 
-use libvaccel::{ioctl, sys};
+use libvaccel::{ioctl, sys, Features};
 use zerocopy::IntoBytes;
 
 use super::Case;
 use crate::expect::{accepted, refused, refuses_the_unknown};
-use crate::rig::{Result, Rig};
+use crate::rig::{open_with, Result, Rig};
 
 pub const CASES: &[Case] = &[
     Case {
@@ -26,6 +26,12 @@ pub const CASES: &[Case] = &[
         name: "unknown-fence-submit",
         proves: "fence operations and submission refuse every unknown flag and reserved byte",
         run: fence_and_submit,
+    },
+    Case {
+        name: "unknown-reserve-events",
+        proves:
+            "RESERVE, RELEASE, RESIDENCY's flags, EVENTS refuse unknown flags and reserved bytes",
+        run: reserve_and_events,
     },
     Case {
         name: "unknown-operation",
@@ -83,7 +89,8 @@ fn memory(node: &Path) -> Result {
         vm: rig.vm.handle(),
         ..Default::default()
     };
-    refuses_the_unknown::<ioctl::BoCreate>(device, &create, sys::BO_READ_ONLY)?;
+    let known = sys::BO_READ_ONLY | sys::BO_SHAREABLE;
+    refuses_the_unknown::<ioctl::BoCreate>(device, &create, known)?;
     let info = sys::BoInfo {
         bo: rig.bo.handle(),
         ..Default::default()
@@ -103,6 +110,15 @@ fn memory(node: &Path) -> Result {
             &[libc::EINVAL],
         )?;
     }
+    let sync = sys::BoSync {
+        bo: rig.bo.handle(),
+        flags: sys::SYNC_FOR_CPU,
+        size: 4096,
+        ..Default::default()
+    };
+    let known = sys::SYNC_FOR_CPU | sys::SYNC_FOR_DEVICE;
+    accepted::<ioctl::BoSync>(device, "as it should be", sync)?;
+    refuses_the_unknown::<ioctl::BoSync>(device, &sync, known)?;
     let bind = sys::Bind {
         vm: rig.vm.handle(),
         bo: rig.bo.handle(),
@@ -123,6 +139,53 @@ fn memory(node: &Path) -> Result {
         &sys::Budget::default(),
         sys::BUDGET_SET_RESERVATION,
     )
+}
+
+fn reserve_and_events(node: &Path) -> Result {
+    open_with(node, Features::VA_RESERVE | Features::EVENTS)?;
+    let rig = Rig::new(node)?;
+    let device = &rig.device;
+    let reserve = sys::VaRange {
+        vm: rig.vm.handle(),
+        size: 4096,
+        ..Default::default()
+    };
+    refuses_the_unknown::<ioctl::VaReserve>(device, &reserve, sys::VA_ZERO)?;
+    let reserved = accepted::<ioctl::VaReserve>(device, "as it should be", reserve)?;
+    let release = sys::VaRange {
+        gpu_va: reserved.gpu_va,
+        ..reserve
+    };
+    refuses_the_unknown::<ioctl::VaRelease>(device, &release, 0)?;
+    accepted::<ioctl::VaRelease>(device, "as it should be", release)?;
+    refuses_the_unknown::<ioctl::Events>(device, &sys::Events::default(), 0)?;
+    let entry = sys::ResidencyEntry {
+        bo: rig.bo.handle(),
+        result: 0,
+    };
+    rig.arg.mapping().write(0, entry.as_bytes())?;
+    for (op, known) in [
+        (sys::RESIDENCY_RESIDENT, sys::RESIDENT_CANT_TRIM),
+        (sys::RESIDENCY_EVICT, 0),
+        (sys::RESIDENCY_OFFER, sys::OFFER_ALLOW_DECOMMIT),
+        (sys::RESIDENCY_RECLAIM, 0),
+        (sys::RESIDENCY_PRIORITY, 0),
+    ] {
+        let arg = sys::Residency {
+            vm: rig.vm.handle(),
+            op,
+            priority: match op {
+                sys::RESIDENCY_OFFER => sys::OFFER_PRIORITY_NORMAL,
+                sys::RESIDENCY_PRIORITY => sys::PRIORITY_NORMAL,
+                _ => 0,
+            },
+            arg_bo: rig.arg.handle(),
+            count: 1,
+            ..Default::default()
+        };
+        refuses_the_unknown::<ioctl::Residency>(device, &arg, known)?;
+    }
+    Ok(())
 }
 
 fn fence_and_submit(node: &Path) -> Result {
