@@ -3,6 +3,7 @@
 
 mod addresses;
 mod binding;
+mod budget;
 mod core_drm;
 mod faults;
 mod fence;
@@ -11,6 +12,7 @@ mod host_memory;
 mod lifecycle;
 mod mapping;
 mod memory;
+mod offer;
 mod parameters;
 mod planned;
 mod queue;
@@ -56,6 +58,8 @@ pub fn all() -> Vec<Case> {
         reservation::CASES,
         queued::CASES,
         residency::CASES,
+        offer::CASES,
+        budget::CASES,
         fence::CASES,
         queue::CASES,
         submission::CASES,

@@ -17,6 +17,7 @@
 mod cases;
 mod expect;
 mod helper;
+mod host;
 mod rig;
 mod runner;
 mod system;

@@ -2,6 +2,7 @@
 //! What most cases start from: an open file with one object of each kind.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use libvaccel::compute::Session;
 use libvaccel::{
@@ -75,6 +76,18 @@ pub fn open_with(node: &Path, features: Features) -> Result<Device> {
     let device = Device::open(node)?;
     needs(&device, features)?;
     Ok(device)
+}
+
+/// A condition that must come true soon: what is given up may still be on its way out.
+pub fn eventually(otherwise: &str, mut condition: impl FnMut() -> Result<bool>) -> Result {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !condition()? {
+        if Instant::now() >= end {
+            return failed(otherwise);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
 }
 
 /// Numbers without a pattern that are the same in every run.

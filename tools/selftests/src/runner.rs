@@ -11,6 +11,7 @@ use guest_init::control::Control;
 use serde_json::json;
 
 use crate::cases::Case;
+use crate::host;
 use crate::SKIPPED;
 
 /// Limit of a case. Nothing in them takes long; nested emulation is slow.
@@ -79,6 +80,11 @@ pub fn run(cases: &[Case], node: &Path) -> u8 {
             };
             // What is lost stays lost: the next case is not to be blamed for it.
             host = Host::open();
+        }
+        if let (Some(asked), true) = (host.as_mut(), outcome != Outcome::Passed) {
+            // It may have died before it put back what it had the host change.
+            let _ = asked.control.settle();
+            host::restore(&mut asked.control, host::vgpu_of(node));
         }
         match outcome {
             Outcome::Passed => passed += 1,

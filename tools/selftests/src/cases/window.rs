@@ -75,7 +75,7 @@ pub const CASES: &[Case] = &[
 pub const HELPERS: &[HelperEntry] = &[("window-storm", storm_for_ever)];
 
 /// Bytes of an object of a storm.
-const OBJECT: u64 = 2 << 20;
+const OBJECT: u64 = 1 << 20;
 /// Most memory a storm asks the host for.
 const MOST: u64 = 1 << 30;
 /// Words touched in an object.
