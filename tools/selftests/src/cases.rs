@@ -19,6 +19,7 @@ mod queue;
 mod queued;
 mod reservation;
 mod residency;
+mod sharing;
 mod stress;
 mod submission;
 mod unknown;
@@ -43,7 +44,7 @@ pub struct Case {
 pub type HelperEntry = (&'static str, fn(&[String]) -> Result);
 
 /// Second processes that belong to one group of cases.
-pub const HELPERS: &[&[HelperEntry]] = &[window::HELPERS];
+pub const HELPERS: &[&[HelperEntry]] = &[window::HELPERS, sharing::HELPERS];
 
 /// All cases.
 pub fn all() -> Vec<Case> {
@@ -60,6 +61,7 @@ pub fn all() -> Vec<Case> {
         residency::CASES,
         offer::CASES,
         budget::CASES,
+        sharing::CASES,
         fence::CASES,
         queue::CASES,
         submission::CASES,

@@ -16,6 +16,7 @@
 
 mod cases;
 mod expect;
+mod foreign;
 mod helper;
 mod host;
 mod rig;

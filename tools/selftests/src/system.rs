@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! System calls that tests need and nobody else should: mappings that are moved, cut and inherited,
-//! a forked child, memory of a file descriptor.
+//! a forked child, memory of a file descriptor, a mount.
 
 #![expect(
     unsafe_code,
     reason = "these system calls have no safe form in the standard library"
 )]
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -249,7 +249,6 @@ impl Child {
 }
 
 /// Memory of a file of its own that cannot shrink, as udmabuf wants it.
-#[cfg_attr(not(test), expect(dead_code, reason = "for memory of other drivers"))]
 pub fn memfd(size: u64) -> io::Result<File> {
     const NAME: &CStr = c"vaccel-selftests";
     let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
@@ -261,6 +260,50 @@ pub fn memfd(size: u64) -> io::Result<File> {
     // SAFETY: the descriptor is open; the command takes a number.
     check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, libc::F_SEAL_SHRINK) })?;
     Ok(file)
+}
+
+/// Calls an ioctl whose argument is `T`.
+///
+/// # Safety
+///
+/// `T` must be the argument structure of `request`, and every address in it valid for what the
+/// ioctl does with it.
+pub(crate) unsafe fn ioctl<T>(fd: BorrowedFd<'_>, request: u32, arg: &mut T) -> io::Result<i32> {
+    // SAFETY: the descriptor is open for the borrow and `arg` is exclusively ours; the rest is
+    // this function's own contract.
+    check(unsafe {
+        libc::ioctl(
+            fd.as_raw_fd(),
+            libc::Ioctl::from(request),
+            std::ptr::from_mut(arg),
+        )
+    })
+}
+
+/// Mounts a file system that needs no source.
+pub fn mount(kind: &str, folder: &str) -> io::Result<()> {
+    let invalid = |_| io::Error::from_raw_os_error(libc::EINVAL);
+    let kind = CString::new(kind).map_err(invalid)?;
+    let folder = CString::new(folder).map_err(invalid)?;
+    // SAFETY: source, target and type are terminated strings that outlive the call; null data
+    // means no options.
+    let status = unsafe {
+        libc::mount(
+            kind.as_ptr(),
+            folder.as_ptr(),
+            kind.as_ptr(),
+            0,
+            std::ptr::null(),
+        )
+    };
+    check(status).map(drop)
+}
+
+/// Undoes [`mount`].
+pub fn unmount(folder: &str) -> io::Result<()> {
+    let folder = CString::new(folder).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+    // SAFETY: the target is a terminated string that outlives the call.
+    check(unsafe { libc::umount2(folder.as_ptr(), libc::MNT_DETACH) }).map(drop)
 }
 
 #[cfg(test)]
