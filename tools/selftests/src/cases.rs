@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The cases.
 
+mod accounting;
 mod addresses;
 mod binding;
 mod budget;
@@ -9,6 +10,7 @@ mod faults;
 mod fence;
 mod files;
 mod host_memory;
+mod killed;
 mod lifecycle;
 mod mapping;
 mod memory;
@@ -44,7 +46,7 @@ pub struct Case {
 pub type HelperEntry = (&'static str, fn(&[String]) -> Result);
 
 /// Second processes that belong to one group of cases.
-pub const HELPERS: &[&[HelperEntry]] = &[window::HELPERS, sharing::HELPERS];
+pub const HELPERS: &[&[HelperEntry]] = &[window::HELPERS, sharing::HELPERS, killed::HELPERS];
 
 /// All cases.
 pub fn all() -> Vec<Case> {
@@ -61,6 +63,7 @@ pub fn all() -> Vec<Case> {
         residency::CASES,
         offer::CASES,
         budget::CASES,
+        accounting::CASES,
         sharing::CASES,
         fence::CASES,
         queue::CASES,
@@ -70,6 +73,7 @@ pub fn all() -> Vec<Case> {
         core_drm::CASES,
         files::CASES,
         lifecycle::CASES,
+        killed::CASES,
         faults::CASES,
         stress::CASES,
     ]
