@@ -5,7 +5,8 @@
 //! and does not interpret: [`call`] returns the errno as it came. Malformed arguments can be sent
 //! through it as well as good ones, which is what the driver's self-tests do.
 //!
-//! [`drm`] holds the few core DRM ioctls that a client needs, [`readiness`] the wait for events.
+//! [`drm`] holds the few core DRM ioctls that a client needs, [`readiness`] the wait for events,
+//! [`udmabuf`] the way from a program's memory to a dma-buf.
 
 #![allow(
     unsafe_code,
@@ -19,6 +20,7 @@ use crate::sys;
 
 pub mod drm;
 pub mod readiness;
+pub mod udmabuf;
 
 /// `_IOC` type of DRM ioctls.
 const DRM_IOCTL_BASE: u32 = b'd' as u32;

@@ -51,6 +51,7 @@ mod queue;
 mod reservation;
 mod residency;
 mod submission;
+mod user_memory;
 mod vm;
 
 pub use arg::ArgBo;
@@ -71,4 +72,5 @@ pub use queue::{Queue, QueueMode, QueueOptions};
 pub use reservation::{Reservation, ReserveOptions};
 pub use residency::{OfferPriority, Priority, Reclaimed, Resident};
 pub use submission::{Encoded, OpOutcome, Rejected, Submission, Submitted};
+pub use user_memory::UserMemory;
 pub use vm::{PageFault, State, Vm, VmState};
