@@ -80,6 +80,9 @@ pub enum Failure {
     /// Something that is no output behaved otherwise than documented.
     #[error("{0}")]
     Behaviour(String),
+    /// The test is not possible here; the others are not concerned.
+    #[error("{0}")]
+    NotPossible(String),
     /// The data of the test is not usable.
     #[error("{file}: {error}")]
     Data {
@@ -99,7 +102,7 @@ impl Failure {
                 matches!(error.kind(), ErrorKind::DeviceLost | ErrorKind::Permission)
             }
             Self::Data { .. } => true,
-            Self::Wrong { .. } | Self::Behaviour(_) => false,
+            Self::Wrong { .. } | Self::Behaviour(_) | Self::NotPossible(_) => false,
         }
     }
 }

@@ -6,14 +6,18 @@ mod digits;
 mod fence;
 mod fill;
 mod gemm;
+mod host_memory;
+mod oversubscribe;
 mod reduce;
+mod share;
+mod sparse;
 mod spin;
 mod vector_add;
 
 use std::time::{Duration, Instant};
 
 use libvaccel::compute::Session;
-use libvaccel::{Deadline, Device};
+use libvaccel::{Deadline, Device, Features};
 use vaccel_isa::{CommandStream, Opcode};
 
 use crate::data::Data;
@@ -66,10 +70,30 @@ pub const ALL: &[Job] = &[
     reduce::JOB,
     spin::JOB,
     fence::JOB,
+    host_memory::JOB,
+    oversubscribe::JOB,
+    sparse::JOB,
+    share::JOB,
     digits::JOB,
 ];
 
 impl Bench {
+    /// Says that the test is not possible unless the driver announces all of `features`.
+    fn needs(&self, features: Features) -> Result<(), Failure> {
+        let missing = features.difference(self.device.features()?);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<String> = missing
+            .iter_names()
+            .map(|(name, _)| name.to_lowercase().replace('_', "-"))
+            .collect();
+        Err(Failure::NotPossible(format!(
+            "the driver lacks {}",
+            names.join(", ")
+        )))
+    }
+
     /// Runs a stream in a session and takes the time.
     fn timed(&self, session: &mut Session, stream: CommandStream) -> Result<Duration, Failure> {
         let begin = Instant::now();

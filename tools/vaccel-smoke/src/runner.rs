@@ -183,7 +183,11 @@ fn record(report: &mut TestReport, measured: &Measured) {
 
 fn fail(report: &mut TestReport, failure: &Failure) -> After {
     let late = matches!(failure, Failure::Device(error) if error.kind() == ErrorKind::TimedOut);
-    report.status = if late { Status::Timeout } else { Status::Fail };
+    report.status = match failure {
+        Failure::NotPossible(_) => Status::Skip,
+        _ if late => Status::Timeout,
+        _ => Status::Fail,
+    };
     report.reason = Some(failure.to_string());
     if failure.is_environment() {
         After::Environment
@@ -282,5 +286,8 @@ mod tests {
         let late = libvaccel::Error::local(ErrorKind::TimedOut, "wait", "late");
         assert_eq!(fail(&mut report, &late.into()), After::Continue);
         assert_eq!(report.status, Status::Timeout);
+        let impossible = Failure::NotPossible("too small".into());
+        assert_eq!(fail(&mut report, &impossible), After::Continue);
+        assert_eq!(report.status, Status::Skip);
     }
 }
