@@ -81,7 +81,8 @@ pub fn run(cases: &[Case], node: &Path) -> u8 {
             // What is lost stays lost: the next case is not to be blamed for it.
             host = Host::open();
         }
-        if let (Some(asked), true) = (host.as_mut(), outcome != Outcome::Passed) {
+        let ended = matches!(outcome, Outcome::Passed | Outcome::Skipped(_));
+        if let (Some(asked), false) = (host.as_mut(), ended) {
             // It may have died before it put back what it had the host change.
             let _ = asked.control.settle();
             host::restore(&mut asked.control, host::vgpu_of(node));

@@ -14,6 +14,7 @@ use zerocopy::IntoBytes;
 
 use super::Case;
 use crate::expect::refused;
+use crate::host::Host;
 use crate::rig::{
     check_device_works, ensure, failed, mark_pages, open_with, soon, Problem, Result, Rig,
 };
@@ -61,6 +62,13 @@ pub const CASES: &[Case] = &[
         proves: "a job behind a queued RESIDENT uses an object that was not resident; other \
                  operations of RESIDENCY have no place in a queue",
         run: residency,
+    },
+    Case {
+        name: "queued-reclaim-lost",
+        proves:
+            "a queued RECLAIM of what the host has dropped fails with ENODATA, and what is behind \
+                 it is not tried",
+        run: reclaim_lost,
     },
     Case {
         name: "queued-reclaim",
@@ -661,4 +669,49 @@ fn reclaim(node: &Path) -> Result {
     vm.reclaim(&[&bo])?;
     drop(binding);
     Ok(())
+}
+
+fn reclaim_lost(node: &Path) -> Result {
+    const BYTES: u64 = 1 << 20;
+    let mut host = Host::open(node)?;
+    let (session, _out) = manual(node, FEATURES | Features::OFFER | Features::HOST_MEMORY)?;
+    let vm = session.vm();
+    let bo = vm.create_bo(&BoOptions::host(BYTES))?;
+    vm.offer(&[&bo], OfferPriority::Low, false)?;
+    let dropped = host.pressure(BYTES)?;
+    ensure(
+        dropped == BYTES,
+        format!("the host dropped {dropped} bytes of {BYTES} that are offered"),
+    )?;
+    let fence = session.fence();
+    let list = Submission::new()
+        .signal(fence, 1)
+        .reclaim(&bo)
+        .signal(fence, 2)
+        .with_outcomes();
+    let rejected = match session.queue().submit_reporting(&list) {
+        Ok(submitted) => return failed(format!("lost content is reclaimed: {submitted:?}")),
+        Err(rejected) => rejected,
+    };
+    ensure(
+        rejected.error.kind() == ErrorKind::ContentLost,
+        format!("RECLAIM of lost content: {rejected}, expected ENODATA"),
+    )?;
+    let outcomes = rejected.outcomes.as_slice();
+    ensure(
+        matches!(
+            outcomes,
+            [
+                OpOutcome::Accepted(_),
+                OpOutcome::Failed { errno, .. },
+                OpOutcome::NotTried
+            ] if errno.0 == libc::ENODATA
+        ),
+        format!("the outcomes are {outcomes:?}"),
+    )?;
+    fence.wait(1, soon())?;
+    ensure(
+        fence.value()? == 1,
+        "an operation behind a failed RECLAIM was queued",
+    )
 }

@@ -116,7 +116,7 @@ fn bad(node: &Path) -> Result {
     refuse(
         "a range that overflows",
         sys::VaRange { gpu_va, ..good },
-        &[EOVERFLOW],
+        &[EOVERFLOW, EINVAL],
     )?;
 
     let made = accepted::<ioctl::VaReserve>(device, "as it should be", good)?;
