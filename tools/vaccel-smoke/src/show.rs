@@ -102,7 +102,7 @@ pub fn info(wanted: Option<&str>, json: bool) -> Result<Exit, Stop> {
 /// `list-tests`.
 pub fn tests() -> Result<Exit, Stop> {
     for job in jobs::ALL {
-        print::line(&format!("{:<12}{}", job.name, job.what))?;
+        print::line(&format!("{:<14}{}", job.name, job.what))?;
     }
     Ok(Exit::Pass)
 }
