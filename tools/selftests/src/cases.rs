@@ -6,6 +6,7 @@ mod addresses;
 mod binding;
 mod budget;
 mod core_drm;
+mod events;
 mod faults;
 mod fence;
 mod files;
@@ -19,6 +20,7 @@ mod parameters;
 mod planned;
 mod queue;
 mod queued;
+mod queued_residency;
 mod reservation;
 mod residency;
 mod sharing;
@@ -60,9 +62,11 @@ pub fn all() -> Vec<Case> {
         binding::CASES,
         reservation::CASES,
         queued::CASES,
+        queued_residency::CASES,
         residency::CASES,
         offer::CASES,
         budget::CASES,
+        events::CASES,
         accounting::CASES,
         sharing::CASES,
         fence::CASES,
