@@ -158,6 +158,9 @@ pub fn soon() -> Deadline {
 /// The word at each address, as a job sees it.
 pub fn gpu_words(session: &mut Session, addresses: &[u64]) -> Result<Vec<u32>> {
     let out = session.buffer(addresses.len() as u64 * 4)?;
+    if session.vm().is_manual() {
+        session.vm().make_resident(&[out.bo()])?.wait(soon())?;
+    }
     let mut stream = CommandStream::new();
     for (place, address) in (out.gpu_va()..).step_by(4).zip(addresses) {
         stream.copy(place, *address, 4);

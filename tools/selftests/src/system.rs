@@ -156,6 +156,18 @@ impl Area {
         Ok(())
     }
 
+    /// Unmaps the start up to `offset`, a multiple of the page size.
+    pub fn cut_start(&mut self, offset: usize) -> io::Result<()> {
+        let rest = self.length.checked_sub(offset).ok_or_else(out_of_range)?;
+        let start = NonNull::new(self.pointer(offset, rest)?).ok_or_else(out_of_range)?;
+        // SAFETY: the range is part of this mapping and is not accessed any more: the address says
+        // so from here on.
+        check(unsafe { libc::munmap(self.address.as_ptr().cast(), offset) })?;
+        self.address = start;
+        self.length = rest;
+        Ok(())
+    }
+
     /// Takes the right to write away.
     pub fn make_read_only(&self) -> io::Result<()> {
         // SAFETY: the range is this mapping; no reference to it exists that could mind.
@@ -327,6 +339,9 @@ mod tests {
         area.cut(4096).unwrap();
         assert!(area.get(4096).is_err());
         assert!(area.set(4089, 0).is_ok() && area.set(4096, 0).is_err());
+        let mut rest = Area::map(file.as_fd(), 0, 8192, How::SHARED).unwrap();
+        rest.cut_start(4096).unwrap();
+        assert_eq!(rest.get(0).unwrap(), 7);
         let (near, mut far) = UnixStream::pair().unwrap();
         far.write_all(b"12345678").unwrap();
         assert_eq!(area.read_from(near.as_fd(), 8, 8).unwrap(), 8);

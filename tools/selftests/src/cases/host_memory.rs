@@ -6,15 +6,16 @@ use std::path::Path;
 use libc::{EFBIG, EINVAL, ENOENT, EOVERFLOW, EREMOTEIO};
 use libvaccel::compute::Session;
 use libvaccel::{
-    ioctl, sys, BoFlags, BoKind, BoOptions, Caching, Device, Features, Segment, SyncFlags,
+    ioctl, sys, BoFlags, BoKind, BoOptions, Caching, Device, ErrorKind, Features, Segment,
+    SyncFlags,
 };
 use vaccel_isa::{AllocationData, CommandStream, Gemm, Matrix, ALLOCATION_DATA_BYTES};
 
 use super::Case;
 use crate::expect::{accepted, refused};
 use crate::rig::{
-    check_device_works, ensure, failed, fails, gpu_words, mark_pages, needs, open_with, soon,
-    Result, Rig, SIZE,
+    check_device_works, ensure, failed, fails, gpu_set, gpu_words, mark_pages, needs, open_with,
+    soon, Result, Rig, SIZE,
 };
 
 pub const CASES: &[Case] = &[
@@ -44,7 +45,9 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "host-in-several-vms",
-        proves: "host memory bound in two vms of a file is one memory to the jobs of both",
+        proves:
+            "shareable host memory bound in two vms of a file is one memory to the jobs of both; \
+                 what is not shareable is refused by the second vm or is one memory too",
         run: several,
     },
     Case {
@@ -293,27 +296,36 @@ fn round_trip(node: &Path) -> Result {
 
 fn several(node: &Path) -> Result {
     let device = open_with(node, Features::HOST_MEMORY)?;
-    let mut first = Session::new(&device)?;
-    let mut second = Session::new(&device)?;
-    let shared = first.host_buffer(SIZE, Segment::Local)?;
-    let options = libvaccel::BindOptions::new(libvaccel::BindFlags::WRITE);
-    let there = second.vm().bind(shared.bo(), &options)?;
-    crate::rig::gpu_set(&mut first, shared.gpu_va() + 8192, 0x51)?;
-    crate::rig::gpu_set(&mut second, there.gpu_va() + 8196, 0x52)?;
-    let seen = gpu_words(
-        &mut first,
-        &[shared.gpu_va() + 8192, shared.gpu_va() + 8196],
-    )?;
-    ensure(
-        seen == [0x51, 0x52],
-        format!("the first vm reads {seen:x?} where both wrote 51 and 52"),
-    )?;
-    let mut bytes = [0; 8];
-    shared.mapping().read(8192, &mut bytes)?;
-    ensure(
-        bytes == [0x51, 0, 0, 0, 0x52, 0, 0, 0],
-        "the CPU reads something else than the jobs of two vms wrote",
-    )
+    for shareable in [true, false] {
+        let mut options = BoOptions::host(SIZE);
+        if shareable {
+            options = options.shareable();
+        }
+        let mut first = Session::new(&device)?;
+        let mut second = Session::new(&device)?;
+        let shared = first.buffer_with(SIZE, &options)?;
+        let bind = libvaccel::BindOptions::new(libvaccel::BindFlags::WRITE);
+        let there = match second.vm().bind(shared.bo(), &bind) {
+            // The host cannot give another device what it was not told to share.
+            Err(error) if !shareable && error.kind() == ErrorKind::InvalidArgument => continue,
+            other => other?,
+        };
+        gpu_set(&mut first, shared.gpu_va() + 8192, 0x51)?;
+        gpu_set(&mut second, there.gpu_va() + 8196, 0x52)?;
+        let places = [shared.gpu_va() + 8192, shared.gpu_va() + 8196];
+        let seen = gpu_words(&mut first, &places)?;
+        ensure(
+            seen == [0x51, 0x52],
+            format!("the first vm reads {seen:x?} where both wrote 51 and 52"),
+        )?;
+        let mut bytes = [0; 8];
+        shared.mapping().read(8192, &mut bytes)?;
+        ensure(
+            bytes == [0x51, 0, 0, 0, 0x52, 0, 0, 0],
+            "the CPU reads something else than the jobs of two vms wrote",
+        )?;
+    }
+    Ok(())
 }
 
 fn sync(node: &Path) -> Result {
@@ -364,9 +376,5 @@ fn sync(node: &Path) -> Result {
         refused::<ioctl::BoSync>(device, &what, sys::BoSync { bo, ..arg }, &[ENOENT])?;
     }
     let outcome = rig.bo.sync(SyncFlags::FOR_CPU, 0..SIZE + 1);
-    fails(
-        "the library",
-        outcome,
-        libvaccel::ErrorKind::InvalidArgument,
-    )
+    fails("the library", outcome, ErrorKind::InvalidArgument)
 }

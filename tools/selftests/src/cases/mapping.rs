@@ -8,7 +8,7 @@ use libc::{EACCES, EINVAL, EPERM};
 use libvaccel::{sys, Access, BoOptions, Mapping};
 
 use super::Case;
-use crate::rig::{ensure, failed, Problem, Result, Rig, SIZE};
+use crate::rig::{ensure, failed, mark_pages, Problem, Result, Rig, SIZE};
 use crate::system::{Area, How};
 
 pub const CASES: &[Case] = &[
@@ -21,6 +21,11 @@ pub const CASES: &[Case] = &[
         name: "mmap-outlives-handle",
         proves: "a mapping stays valid after handle and file are closed",
         run: outlives,
+    },
+    Case {
+        name: "mmap-cut-move",
+        proves: "a mapping that loses its start and its end and is moved still shows its own pages",
+        run: cut_and_move,
     },
     Case {
         name: "mmap-bounds",
@@ -65,6 +70,24 @@ fn outlives(node: &Path) -> Result {
     ensure(&bytes == b"still here", "the content is gone")?;
     mapping.write(0, &[1])?;
     Ok(())
+}
+
+fn cut_and_move(node: &Path) -> Result {
+    let rig = Rig::new(node)?;
+    mark_pages(&rig.bo.map()?, 300)?;
+    let offset = bo_offset(&rig)?;
+    let mut area = Area::map(rig.device.as_fd(), offset, SIZE as usize, How::SHARED)?;
+    area.cut_start(4096)?;
+    area.cut(2 * 4096)?;
+    ensure(
+        area.get(0)? == 301,
+        "a mapping without its start shows another page",
+    )?;
+    area.remap(2 * 4096)?;
+    ensure(
+        (area.get(0)?, area.get(4096)?) == (301, 302),
+        "a mapping that was cut and moved shows other pages",
+    )
 }
 
 fn refuse_mapping(rig: &Rig, offset: u64, length: u64, access: Access, what: &str) -> Result {

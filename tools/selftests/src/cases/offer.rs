@@ -4,17 +4,20 @@
 use std::path::Path;
 
 use libc::{EBUSY, EINVAL, ENOENT};
+use libvaccel::compute::Session;
 use libvaccel::{
-    ioctl, sys, BindFlags, Bo, BoOptions, Device, ErrorKind, Features, OfferPriority, Priority,
-    Reclaimed, Segment, Vm, VmFlags,
+    ioctl, sys, BindFlags, Binding, Bo, BoOptions, Device, ErrorKind, Features, OfferPriority,
+    Priority, QueueMode, Reclaimed, Segment, Vm, VmFlags,
 };
+use vaccel_isa::CommandStream;
 use zerocopy::IntoBytes;
 
 use super::Case;
 use crate::expect::refused;
 use crate::host::Host;
 use crate::rig::{
-    check_device_works, ensure, failed, fails, mark_pages, open_with, soon, Result, Rig, SIZE,
+    check_device_works, ensure, failed, fails, gpu_words, mark_pages, open_with, soon, Result, Rig,
+    SIZE,
 };
 
 pub const CASES: &[Case] = &[
@@ -76,8 +79,10 @@ fn manual(node: &Path, features: Features) -> Result<(Device, Vm)> {
 fn objects(device: &Device, vm: &Vm) -> Result<Vec<(Bo, u32)>> {
     let mut all = vec![BoOptions::new(SIZE), BoOptions::new(SIZE)];
     if device.features()?.contains(Features::HOST_MEMORY) {
-        all.push(BoOptions::host(SIZE));
-        all.push(BoOptions::host(SIZE).segment(Segment::NonLocal));
+        // Shareable: they are bound in several vms.
+        all.push(BoOptions::host(SIZE).shareable());
+        let elsewhere = BoOptions::host(SIZE).segment(Segment::NonLocal);
+        all.push(elsewhere.shareable());
     }
     let mut objects = Vec::new();
     for (options, first) in all.iter().zip((100..).step_by(100)) {
@@ -197,26 +202,76 @@ fn all_or_nothing(node: &Path) -> Result {
     Ok(())
 }
 
-/// Objects of 1 MiB in local memory of the host, marked.
-fn local_objects(vm: &Vm, count: u32) -> Result<Vec<(Bo, u32)>> {
-    (1..=count)
-        .map(|number| {
-            let bo = vm.create_bo(&BoOptions::host(MEGABYTE))?;
-            mark_pages(&bo.map()?, 1000 * number)?;
-            Ok((bo, 1000 * number))
+/// Objects of 1 MiB in local memory of the host that no CPU has looked at: what a CPU sees the host
+/// does not drop.
+struct Local {
+    session: Session,
+    objects: Vec<(Bo, Binding)>,
+}
+
+impl Local {
+    fn new(vm: &Vm, count: usize) -> Result<Self> {
+        let session = Session::in_vm(vm, QueueMode::Bounded)?;
+        let objects = (0..count)
+            .map(|_| {
+                let bo = vm.create_bo(&BoOptions::host(MEGABYTE))?;
+                let binding = bo.bind(BindFlags::WRITE)?;
+                Ok((bo, binding))
+            })
+            .collect::<Result<_>>()?;
+        let mut local = Self { session, objects };
+        for index in 0..count {
+            local.mark(index, 1000 + index as u32)?;
+        }
+        Ok(local)
+    }
+
+    fn all(&self) -> Vec<&Bo> {
+        self.objects.iter().map(|(bo, _)| bo).collect()
+    }
+
+    /// Has a job do something with an object while it is resident.
+    fn with<T>(
+        &mut self,
+        index: usize,
+        work: impl FnOnce(&mut Session, u64) -> Result<T>,
+    ) -> Result<T> {
+        let Some((bo, binding)) = self.objects.get(index) else {
+            return failed("an object that is not there");
+        };
+        let vm = self.session.vm().clone();
+        vm.make_resident(&[bo])?.wait(soon())?;
+        let done = work(&mut self.session, binding.gpu_va())?;
+        vm.evict(&[bo])?;
+        Ok(done)
+    }
+
+    fn mark(&mut self, index: usize, word: u32) -> Result {
+        self.with(index, |session, at| {
+            let mut stream = CommandStream::new();
+            stream.fill_words(at, MEGABYTE, word);
+            session.run(stream, soon())?;
+            Ok(())
         })
-        .collect()
+    }
+
+    fn has(&mut self, what: &str, index: usize, word: u32) -> Result {
+        let seen = self.with(index, |session, at| {
+            gpu_words(session, &[at, at + MEGABYTE / 2, at + MEGABYTE - 4])
+        })?;
+        ensure(
+            seen == [word; 3],
+            format!("{what}: a job reads {seen:?}, expected {word}"),
+        )
+    }
 }
 
 fn discarded(node: &Path) -> Result {
     let mut host = Host::open(node)?;
     for decommit in [false, true] {
         let (_device, vm) = manual(node, FEATURES | Features::HOST_MEMORY)?;
-        let objects = local_objects(&vm, 4)?;
-        let all = references(&objects);
-        let (Some(safe), Some((own, _))) = (objects.first(), objects.last()) else {
-            return failed("no objects");
-        };
+        let mut local = Local::new(&vm, 4)?;
+        let all = local.all();
         let offered = all.get(1..).unwrap_or_default();
         vm.offer(offered, OfferPriority::Normal, decommit)?;
         // More than there is: everything that is offered goes, and nothing else.
@@ -237,15 +292,14 @@ fn discarded(node: &Path) -> Result {
                 && outcomes.iter().skip(1).all(lost),
             format!("decommit {decommit}: {outcomes:?}"),
         )?;
-        has_marks("an object that was not offered", &safe.0, safe.1)?;
-        if decommit && outcomes.last() == Some(&Reclaimed::NotCommitted) {
+        let gone = outcomes.last() == Some(&Reclaimed::NotCommitted);
+        local.has("an object that was not offered", 0, 1000)?;
+        if gone {
             // Without its memory it is good for being closed.
             continue;
         }
-        mark_pages(&own.map()?, 77)?;
-        has_marks("memory that is used again", own, 77)?;
-        vm.make_resident(&[own])?.wait(soon())?;
-        vm.evict(&[own])?;
+        local.mark(3, 77)?;
+        local.has("memory that is used again", 3, 77)?;
     }
     check_device_works(&Device::open(node)?)
 }
@@ -253,19 +307,17 @@ fn discarded(node: &Path) -> Result {
 fn priority_order(node: &Path) -> Result {
     let mut host = Host::open(node)?;
     let (_device, vm) = manual(node, FEATURES | Features::HOST_MEMORY)?;
-    let objects = local_objects(&vm, 5)?;
-    let all = references(&objects);
+    let mut local = Local::new(&vm, 5)?;
+    let all = local.all();
     let [high, low, normal, auto_low, auto_high] = all.as_slice() else {
         return failed("another number of objects");
     };
     vm.set_priority(&[auto_low], Priority::MINIMUM)?;
     vm.set_priority(&[auto_high], Priority::MAXIMUM)?;
-    vm.offer(&[high, auto_high], OfferPriority::Auto, false)?;
-    vm.reclaim(&[high])?;
     vm.offer(&[high], OfferPriority::High, false)?;
+    vm.offer(&[auto_high, auto_low], OfferPriority::Auto, false)?;
     vm.offer(&[normal], OfferPriority::Normal, false)?;
     vm.offer(&[low], OfferPriority::Low, false)?;
-    vm.offer(&[auto_low], OfferPriority::Auto, false)?;
     let first = host.pressure(2 * MEGABYTE)?;
     ensure(
         first == 2 * MEGABYTE,
@@ -290,7 +342,9 @@ fn priority_order(node: &Path) -> Result {
     ensure(
         outcomes == [Reclaimed::Kept, Reclaimed::Discarded, Reclaimed::Kept],
         format!("high, normal, high: {outcomes:?}"),
-    )
+    )?;
+    local.has("offered with high priority", 0, 1000)?;
+    local.has("kept by its own priority", 4, 1004)
 }
 
 fn bad(node: &Path) -> Result {

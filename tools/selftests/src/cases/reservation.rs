@@ -487,10 +487,15 @@ fn bind_bad(node: &Path) -> Result {
     };
     let device = vm.device();
     let refuse = |what: &str, bad, errno| refused::<ioctl::Bind>(&device, what, bad, &[errno]);
-    let size = PAGES * PAGE + PAGE;
+    let gpu_va = good.gpu_va + PAGE;
+    let size = PAGES * PAGE;
     refuse(
-        "more than the reservation",
-        sys::Bind { size, ..good },
+        "across the end",
+        sys::Bind {
+            gpu_va,
+            size,
+            ..good
+        },
         EEXIST,
     )?;
     refuse("size 0", sys::Bind { size: 0, ..good }, EINVAL)?;

@@ -294,14 +294,21 @@ fn mmap(node: &Path) -> Result {
         let kind = buffer.bo().kind();
         let dma_buf = buffer.bo().export()?;
         let area = Area::map(dma_buf.as_fd(), 0, SIZE as usize, How::SHARED)?;
-        let part = Area::map(dma_buf.as_fd(), 4096, 4096, How::READ_ONLY)?;
+        // If mappings from the middle are taken they must be right.
+        let part = Area::map(dma_buf.as_fd(), 4096, 4096, How::READ_ONLY).ok();
         fill(&mut session, buffer.gpu_va() + 4096, 8, 0x77)?;
         dma_buf_sync(dma_buf.as_fd(), false)?;
         let expected = 0x77_0000_0077;
         ensure(
-            area.get(4096)? == expected && part.get(0)? == expected,
+            area.get(4096)? == expected,
             format!("{kind:?}: a mapped dma-buf does not show what a job wrote"),
         )?;
+        if let Some(part) = &part {
+            ensure(
+                part.get(0)? == expected,
+                format!("{kind:?}: a part of a dma-buf shows another page"),
+            )?;
+        }
         area.set(8192, 0x1234)?;
         dma_buf_sync(dma_buf.as_fd(), true)?;
         let words = gpu_words(&mut session, &[buffer.gpu_va() + 8192])?;
