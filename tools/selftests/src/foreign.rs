@@ -130,11 +130,15 @@ impl Vgem {
         Ok((self.map(arg.handle, size)?, dma_buf))
     }
 
-    /// Imports a dma-buf and maps it by vgem's node.
+    /// Imports a dma-buf, which attaches vgem to it, and maps what vgem exports of it in turn: the core
+    /// maps no imported object by the importer's node.
     pub fn import(&self, dma_buf: BorrowedFd<'_>, size: u64) -> Result<Area> {
         let handle = drm::prime_fd_to_handle(self.node.as_fd(), dma_buf)
             .map_err(|errno| Problem::Failed(format!("vgem import: {errno}")))?;
-        self.map(handle, size)
+        let again = drm::prime_handle_to_fd(self.node.as_fd(), handle)
+            .map_err(|errno| Problem::Failed(format!("vgem export of an import: {errno}")))?;
+        let length = usize::try_from(size).unwrap_or(usize::MAX);
+        Ok(Area::map(again.as_fd(), 0, length, How::SHARED)?)
     }
 
     fn map(&self, handle: u32, size: u64) -> Result<Area> {

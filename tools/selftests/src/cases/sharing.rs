@@ -82,7 +82,8 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "export-vgem",
-        proves: "vgem maps guest memory of this driver and sees what a job wrote",
+        proves: "vgem takes guest memory of this driver and hands it on; it shows what a job wrote, and \
+                 stays when everything here is closed",
         run: export_vgem,
     },
     Case {
