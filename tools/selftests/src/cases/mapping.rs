@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! CPU mappings of objects and of fence values.
 
+use std::fs::File;
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::path::Path;
 
 use libc::{EACCES, EINVAL, EPERM};
-use libvaccel::{sys, Access, BoOptions, Mapping};
+use libvaccel::{sys, Access, Bo, BoOptions, Mapping};
 
 use super::Case;
 use crate::rig::{ensure, failed, mark_pages, Problem, Result, Rig, SIZE};
-use crate::system::{Area, How};
+use crate::system::{Area, Child, How};
 
 pub const CASES: &[Case] = &[
     Case {
@@ -36,6 +38,47 @@ pub const CASES: &[Case] = &[
         name: "mmap-fence-read-only",
         proves: "the fence page shows the value and can neither be mapped nor made writable",
         run: fence_page,
+    },
+    Case {
+        name: "mmap-part-unmapped",
+        proves: "pages touched first after the start of their mapping was unmapped are their own, \
+                 for reads and writes",
+        run: unmapped_start,
+    },
+    Case {
+        name: "mmap-part-protected",
+        proves: "pages touched first after the middle of their mapping was made read-only are \
+                 their own, and the middle alone refuses writes",
+        run: protected_middle,
+    },
+    Case {
+        name: "mmap-part-moved",
+        proves: "pages touched first after the end of their mapping was moved elsewhere are their \
+                 own, at both places",
+        run: moved_end,
+    },
+    Case {
+        name: "mmap-part-fork",
+        proves: "a forked child finds the right pages in what is left of a mapping, also in what \
+                 it cuts itself",
+        run: parts_in_child,
+    },
+    Case {
+        name: "mmap-part-kept",
+        proves: "what was written through what is left of a mapping stays when clean pages are \
+                 dropped",
+        run: written_parts_stay,
+    },
+    Case {
+        name: "mmap-huge",
+        proves: "a large object is mapped by large pages: few faults for all of it",
+        run: huge,
+    },
+    Case {
+        name: "mmap-huge-part",
+        proves: "a mapping by large pages whose start is unmapped shows the right pages \
+                 afterwards, and what is written there stays when clean pages are dropped",
+        run: huge_part,
     },
 ];
 
@@ -197,4 +240,277 @@ fn fence_page(node: &Path) -> Result {
         rest.iter().all(|byte| *byte == 0),
         "the page holds more than the value",
     )
+}
+
+const PAGE: usize = 4096;
+/// Bytes of an object that is big enough for large pages.
+const LARGE: usize = 8 << 20;
+
+/// An object whose every page begins with a number of its own.
+struct Marked {
+    bo: Bo,
+    length: usize,
+    rig: Rig,
+}
+
+/// The first word of page `page`.
+fn mark(page: usize) -> u64 {
+    300 + page as u64
+}
+
+impl Marked {
+    fn new(node: &Path, length: usize) -> Result<Self> {
+        let rig = Rig::new(node)?;
+        let bo = rig.vm.create_bo(&BoOptions::new(length as u64))?;
+        let object = Self { bo, length, rig };
+        let area = object.map()?;
+        for page in 0..length / PAGE {
+            area.set(page * PAGE, mark(page))?;
+        }
+        Ok(object)
+    }
+
+    /// A mapping of all of it in which nothing was touched.
+    fn map(&self) -> Result<Area> {
+        let offset = self.bo.info()?.mmap_offset;
+        let area = Area::map(self.rig.device.as_fd(), offset, self.length, How::SHARED)?;
+        Ok(area)
+    }
+
+    /// The pages of `area` from `offset` of the object on must be those of `range`; writes a second
+    /// word to each, which a new mapping of all of it must show.
+    fn check(&self, what: &str, area: &Area, offset: usize, range: Range<usize>) -> Result {
+        for page in range.clone() {
+            let seen = area.get(page * PAGE - offset)?;
+            let expected = mark(page);
+            ensure(
+                seen == expected,
+                format!("{what}: page {page} is {seen}, not {expected}"),
+            )?;
+            area.set(page * PAGE - offset + 8, 2 * mark(page))?;
+        }
+        let all = self.map()?;
+        for page in range {
+            let seen = (all.get(page * PAGE)?, all.get(page * PAGE + 8)?);
+            let expected = (mark(page), 2 * mark(page));
+            ensure(
+                seen == expected,
+                format!("{what}: page {page} of the object is {seen:?}, not {expected:?}"),
+            )?;
+        }
+        Ok(())
+    }
+}
+
+fn unmapped_start(node: &Path) -> Result {
+    let object = Marked::new(node, 8 * PAGE)?;
+    let area = object.map()?;
+    part::unmap(&area, 0..PAGE)?;
+    object.check("the first page unmapped", &area, 0, 1..4)?;
+    part::unmap(&area, PAGE..3 * PAGE)?;
+    object.check("two more pages unmapped", &area, 0, 3..8)
+}
+
+fn protected_middle(node: &Path) -> Result {
+    let object = Marked::new(node, 8 * PAGE)?;
+    let area = object.map()?;
+    part::make_read_only(&area, 2 * PAGE..5 * PAGE)?;
+    // The first write to a page that was not even read, and the kernel's refusal of one.
+    area.set(6 * PAGE + 16, 66)?;
+    ensure(
+        object.map()?.get(6 * PAGE + 16)? == 66,
+        "behind a protected part another page is written",
+    )?;
+    let zeros = File::open("/dev/zero")?;
+    match area.read_from(zeros.as_fd(), 4 * PAGE, 8) {
+        Err(error) if error.raw_os_error() == Some(libc::EFAULT) => {}
+        other => return failed(format!("a write to a protected part: {other:?}")),
+    }
+    for page in 2..5 {
+        let seen = area.get(page * PAGE)?;
+        ensure(
+            seen == mark(page),
+            format!("protected page {page} is {seen}, not {}", mark(page)),
+        )?;
+    }
+    object.check("before a protected part", &area, 0, 0..2)?;
+    object.check("behind a protected part", &area, 0, 5..8)
+}
+
+fn moved_end(node: &Path) -> Result {
+    let object = Marked::new(node, 8 * PAGE)?;
+    let area = object.map()?;
+    // A place for the end: another mapping, which it replaces.
+    let place = Marked::new(node, 3 * PAGE)?.map()?;
+    // One page is moved as it is, the others are touched at the new place.
+    ensure(area.get(6 * PAGE)? == mark(6), "the mapping is not marked")?;
+    part::move_to(&area, 5 * PAGE..8 * PAGE, &place)?;
+    object.check("the end, moved", &place, 5 * PAGE, 5..8)?;
+    object.check("what stayed", &area, 0, 0..5)
+}
+
+fn parts_in_child(node: &Path) -> Result {
+    let object = Marked::new(node, 8 * PAGE)?;
+    let area = object.map()?;
+    part::unmap(&area, 0..2 * PAGE)?;
+    let child = Child::fork(|| {
+        let inherited = area.get(2 * PAGE).is_ok_and(|word| word == mark(2))
+            && area.set(3 * PAGE + 8, 1).is_ok();
+        let cut = part::unmap(&area, 2 * PAGE..4 * PAGE).is_ok();
+        let left = area.get(4 * PAGE).is_ok_and(|word| word == mark(4));
+        inherited && cut && left && area.set(7 * PAGE + 8, 2).is_ok()
+    })?;
+    ensure(child.join()?, "the child sees other pages")?;
+    let all = object.map()?;
+    ensure(
+        (all.get(3 * PAGE + 8)?, all.get(7 * PAGE + 8)?) == (1, 2),
+        "the child has written to other pages",
+    )?;
+    object.check("what the parent has left", &area, 0, 2..8)
+}
+
+/// Has the kernel drop the content of files that is no different from what they are made of.
+fn drop_clean_pages() -> Result {
+    Ok(std::fs::write("/proc/sys/vm/drop_caches", "1")?)
+}
+
+fn written_parts_stay(node: &Path) -> Result {
+    let rig = Rig::new(node)?;
+    let bo = rig.vm.create_bo(&BoOptions::new(8 * PAGE as u64))?;
+    let object = Marked {
+        bo,
+        length: 8 * PAGE,
+        rig,
+    };
+    let area = object.map()?;
+    part::unmap(&area, 0..3 * PAGE)?;
+    for page in 3..8 {
+        area.set(page * PAGE, mark(page))?;
+    }
+    drop(area);
+    drop_clean_pages()?;
+    object.check("after clean pages were dropped", &object.map()?, 0, 3..8)
+}
+
+/// Minor faults of this process so far.
+fn faults() -> Result<usize> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    // The name may contain anything; what follows it begins with the third field.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    match fields.split_whitespace().nth(7).map(str::parse) {
+        Some(Ok(count)) => Ok(count),
+        _ => failed(format!("no count of faults in {stat:?}")),
+    }
+}
+
+/// Touches each page; returns how many faults that took.
+fn touch_large(area: &Area, length: usize) -> Result<usize> {
+    let before = faults()?;
+    for page in 0..length / PAGE {
+        area.set(page * PAGE + 16, mark(page))?;
+    }
+    Ok(faults()? - before)
+}
+
+fn large(node: &Path) -> Result<(Marked, Area)> {
+    if !Path::new("/sys/kernel/mm/transparent_hugepage/shmem_enabled").exists() {
+        return Err(Problem::Skipped("the kernel has no large pages".into()));
+    }
+    let object = Marked::new(node, LARGE)?;
+    let area = object.map()?;
+    Ok((object, area))
+}
+
+fn huge(node: &Path) -> Result {
+    let (_object, area) = large(node)?;
+    let count = touch_large(&area, LARGE)?;
+    // Without large pages at least one for each page. Memory may be too scattered for some.
+    let most = LARGE / PAGE / 2;
+    ensure(
+        count < most,
+        format!("{count} faults to touch {} pages", LARGE / PAGE),
+    )
+}
+
+fn huge_part(node: &Path) -> Result {
+    let (object, area) = large(node)?;
+    touch_large(&area, LARGE)?;
+    // From the middle of a large page on, which falls apart, and up to the middle of another.
+    part::unmap(&area, 0..3 * PAGE)?;
+    part::unmap(&area, LARGE / 2..LARGE / 2 + PAGE)?;
+    let pages = LARGE / PAGE;
+    object.check("the start", &area, 0, 3..pages / 2)?;
+    object.check("behind the gap", &area, 0, pages / 2 + 1..pages)?;
+    drop(area);
+    drop_clean_pages()?;
+    let what = "after clean pages were dropped";
+    let area = object.map()?;
+    part::unmap(&area, 0..3 * PAGE)?;
+    object.check(what, &area, 0, 3..pages)
+}
+
+/// What can be done to a part of a mapping. The addresses of an area stay its own meanwhile: where
+/// something was taken away nothing can be accessed, and nobody else's memory gets there.
+#[expect(
+    unsafe_code,
+    reason = "these system calls have no safe form in the standard library"
+)]
+mod part {
+    use std::io;
+    use std::ops::Range;
+
+    use crate::system::Area;
+
+    fn address(area: &Area, range: &Range<usize>) -> *mut libc::c_void {
+        (area.address() + range.start) as *mut libc::c_void
+    }
+
+    fn done(result: *mut libc::c_void) -> io::Result<()> {
+        if result == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
+
+    /// Unmaps a part.
+    pub fn unmap(area: &Area, range: Range<usize>) -> io::Result<()> {
+        let flags = libc::MAP_FIXED | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: the callers name a part of the area, which nobody accesses any more: what
+        // replaces it can only raise a signal.
+        done(unsafe {
+            libc::mmap(
+                address(area, &range),
+                range.len(),
+                libc::PROT_NONE,
+                flags,
+                -1,
+                0,
+            )
+        })
+    }
+
+    /// Takes the right to write to a part away.
+    pub fn make_read_only(area: &Area, range: Range<usize>) -> io::Result<()> {
+        // SAFETY: the callers name a part of the area; no reference to it exists that could mind.
+        match unsafe { libc::mprotect(address(area, &range), range.len(), libc::PROT_READ) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Moves a part to where `place` is, an area of the same length.
+    pub fn move_to(area: &Area, range: Range<usize>, place: &Area) -> io::Result<()> {
+        // SAFETY: the callers name a part of one area, and all of another, which has no other use.
+        done(unsafe {
+            libc::mremap(
+                address(area, &range),
+                range.len(),
+                range.len(),
+                libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED,
+                address(place, &(0..0)),
+            )
+        })?;
+        // Nothing got to the old place yet: a case has one thread.
+        unmap(area, range)
+    }
 }

@@ -97,6 +97,22 @@ pub const CASES: &[Case] = &[
                  memory of the host cleanly",
         run: other_adapter,
     },
+    Case {
+        name: "share-mmap-parts",
+        proves: "each page of a dma-buf can be mapped by itself, is the right one, and is written \
+                 as such",
+        run: mmap_parts,
+    },
+    Case {
+        name: "share-kept-written",
+        proves: "what only a job has written stays with the dma-buf when clean pages are dropped",
+        run: kept_written,
+    },
+    Case {
+        name: "share-kept-written-there",
+        proves: "the same for what only a job of another adapter has written",
+        run: kept_written_there,
+    },
 ];
 
 pub const HELPERS: &[HelperEntry] = &[("share", shared_work)];
@@ -330,6 +346,77 @@ fn mmap(node: &Path) -> Result {
         )?;
     }
     Ok(())
+}
+
+fn mmap_parts(node: &Path) -> Result {
+    for options in exportable(&Device::open(node)?)? {
+        let device = Device::open(node)?;
+        let vm = device.create_vm(libvaccel::VmFlags::empty())?;
+        let bo = vm.create_bo(&options)?;
+        let kind = bo.kind();
+        mark_pages(&bo.map()?, 600)?;
+        let dma_buf = bo.export()?;
+        let pages = 0..SIZE / 4096;
+        for page in pages.clone() {
+            let part = Area::map(dma_buf.as_fd(), page * 4096, 4096, How::SHARED)?;
+            let seen = part.get(0)?;
+            ensure(
+                seen == 600 + page,
+                format!("{kind:?}: page {page} of a dma-buf is {seen}"),
+            )?;
+            part.set(8, 700 + page)?;
+        }
+        let whole = Area::map(dma_buf.as_fd(), 0, SIZE as usize, How::SHARED)?;
+        for page in pages {
+            let seen = whole.get(page as usize * 4096 + 8)?;
+            ensure(
+                seen == 700 + page,
+                format!("{kind:?}: page {page} holds {seen} after each was written"),
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// Guest memory whose pages only `writer` has written must still hold that when nobody keeps them in
+/// place any more and the kernel drops what is no different from what it was made of.
+fn stays(dma_buf: &OwnedFd, writer: &str) -> Result {
+    std::fs::write("/proc/sys/vm/drop_caches", "1")?;
+    let area = Area::map(dma_buf.as_fd(), 0, SIZE as usize, How::SHARED)?;
+    for offset in (0..SIZE as usize).step_by(8) {
+        let seen = area.get(offset)?;
+        ensure(
+            seen == u64::from(WORD) << 32 | u64::from(WORD),
+            format!("{writer}: byte {offset} is {seen:#x} after clean pages were dropped"),
+        )?;
+    }
+    Ok(())
+}
+
+fn kept_written(node: &Path) -> Result {
+    let device = Device::open(node)?;
+    let mut session = Session::new(&device)?;
+    let buffer = session.buffer(SIZE)?;
+    let dma_buf = buffer.bo().export()?;
+    fill(&mut session, buffer.gpu_va(), SIZE, WORD)?;
+    drop((buffer, session, device));
+    stays(&dma_buf, "a job")
+}
+
+fn kept_written_there(node: &Path) -> Result {
+    let second = Device::open(second_node(node)?)?;
+    let device = Device::open(node)?;
+    let vm = device.create_vm(libvaccel::VmFlags::empty())?;
+    let dma_buf = vm.create_bo(&BoOptions::new(SIZE))?.export()?;
+    drop((vm, device));
+    let import = second.import(dma_buf.as_fd())?;
+    let mut session = Session::new(&second)?;
+    let binding = session
+        .vm()
+        .bind(&import, &BindOptions::new(BindFlags::WRITE))?;
+    fill(&mut session, binding.gpu_va(), SIZE, WORD)?;
+    drop((binding, session, import, second));
+    stays(&dma_buf, "a job of another adapter")
 }
 
 /// The pages of a memfd, its dma-buf, and a mapping.
