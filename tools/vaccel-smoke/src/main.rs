@@ -2,10 +2,11 @@
 //! `vaccel-smoke`: does the accelerator work, here and now?
 //!
 //! `list` and `info` say what is there, `run` computes on it and compares every result with the
-//! CPU. Results go to standard output as a table, JSON or KTAP, everything else to standard error.
+//! CPU, `bench` measures. Results go to standard output as a table, JSON or KTAP, everything else to standard error.
 //! The exit status is documented with the command line. The program needs nothing but `/sys`,
 //! `/dev` and itself: the data of its jobs is built in.
 
+mod bench;
 mod cli;
 mod compare;
 mod data;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         Command::Info(options) => show::info(options.device.as_deref(), options.json),
         Command::ListTests => show::tests(),
         Command::Run(options) => runner::run(&options),
+        Command::Bench(options) => bench::run(&options),
     };
     let exit = outcome.unwrap_or_else(|stop| {
         eprintln!("vaccel-smoke: {}", stop.message);
