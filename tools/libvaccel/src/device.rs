@@ -59,6 +59,9 @@ impl Device {
 
     /// Wraps a descriptor of a node of this driver, for instance one that was passed by another
     /// process. `path` is only shown.
+    ///
+    /// The open file becomes non-blocking (`O_NONBLOCK`), also for others who share it: their reads
+    /// of events fail with EAGAIN where there is none. Operations wait as before.
     pub fn from_fd(file: OwnedFd, path: impl AsRef<Path>) -> Self {
         Self::of(Arc::new(Node::new(
             file.into(),
@@ -230,7 +233,8 @@ impl Device {
     ///
     /// # Errors
     ///
-    /// Those of poll(2) and read(2) on the node.
+    /// Those of poll(2) and read(2) on the node, and [`ErrorKind::DeviceLost`] when poll(2) says
+    /// that the adapter is gone and there is nothing left to read.
     pub fn next_event(&self, deadline: Deadline) -> Result<Option<Event>> {
         event::next(&self.node, deadline)
     }

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The open node, and handles that close themselves.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::Event;
 use crate::ioctl::{self, Errno, Operation};
 use crate::sys::{self, Wire};
 
@@ -20,17 +19,17 @@ pub(crate) struct Node {
     /// How often this library holds each GEM handle: the kernel has one per file and object, which
     /// importing the object again returns and a single GEM_CLOSE ends. Held across both calls.
     gem: Mutex<HashMap<u32, usize>>,
-    /// Events that were read together with one that was asked for.
-    pub(crate) events: Mutex<VecDeque<Event>>,
 }
 
 impl Node {
+    /// Reads of the file do not block from here on.
     pub(crate) fn new(file: File, path: PathBuf) -> Self {
+        // An open descriptor takes this flag.
+        let _ = ioctl::readiness::set_nonblocking(file.as_fd());
         Self {
             file,
             path,
             gem: Mutex::default(),
-            events: Mutex::default(),
         }
     }
 

@@ -7,8 +7,34 @@ use super::Errno;
 use crate::deadline::Deadline;
 use crate::sys::clock;
 
-/// Waits until `fd` is readable; false if the deadline came first.
-pub fn wait_readable(fd: BorrowedFd<'_>, deadline: Deadline) -> Result<bool, Errno> {
+/// How a wait has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// There is something to read.
+    Readable,
+    /// What is behind the descriptor is gone: there may be something to read, but no more comes.
+    Ended,
+    /// The deadline came first.
+    TimedOut,
+}
+
+/// Has reads of `fd` fail instead of waiting. So they do for all who share the open file.
+pub fn set_nonblocking(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    // SAFETY: the descriptor is open for the borrow; the command takes nothing.
+    let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) };
+    if flags < 0 {
+        return Err(Errno::last());
+    }
+    // SAFETY: the descriptor is open for the borrow; the command takes a number.
+    if unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) } < 0 {
+        return Err(Errno::last());
+    }
+    Ok(())
+}
+
+/// Waits until `fd` is readable, or never will be.
+pub fn wait_readable(fd: BorrowedFd<'_>, deadline: Deadline) -> Result<Readiness, Errno> {
+    const ENDED: i16 = libc::POLLERR | libc::POLLHUP | libc::POLLNVAL;
     loop {
         let left = match deadline {
             Deadline::NOW => 0,
@@ -27,9 +53,10 @@ pub fn wait_readable(fd: BorrowedFd<'_>, deadline: Deadline) -> Result<bool, Err
         // SAFETY: `poll` is one exclusively borrowed entry, as the count says; the descriptor is
         // open for the borrow.
         match unsafe { libc::poll(&mut poll, 1, milliseconds) } {
-            0 if last => return Ok(false),
+            0 if last => return Ok(Readiness::TimedOut),
             0 => {}
-            ready if ready > 0 => return Ok(true),
+            ready if ready > 0 && poll.revents & ENDED != 0 => return Ok(Readiness::Ended),
+            ready if ready > 0 => return Ok(Readiness::Readable),
             _ => match Errno::last() {
                 Errno(libc::EINTR) => {}
                 errno => return Err(errno),
@@ -41,7 +68,7 @@ pub fn wait_readable(fd: BorrowedFd<'_>, deadline: Deadline) -> Result<bool, Err
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
+    use std::io::{Read, Write};
     use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
     use std::time::Duration;
@@ -51,10 +78,22 @@ mod tests {
     fn data_and_deadline() {
         let (near, mut far) = UnixStream::pair().unwrap();
         let wait = |deadline| wait_readable(near.as_fd(), deadline).unwrap();
-        assert!(!wait(Deadline::NOW));
-        assert!(!wait(Deadline::after(Duration::from_millis(2))));
+        let soon = Deadline::after(Duration::from_millis(2));
+        assert_eq!(wait(Deadline::NOW), Readiness::TimedOut);
+        assert_eq!(wait(soon), Readiness::TimedOut);
         far.write_all(b"x").unwrap();
-        assert!(wait(Deadline::NOW));
-        assert!(wait(Deadline::NEVER));
+        assert_eq!(wait(Deadline::NOW), Readiness::Readable);
+        assert_eq!(wait(Deadline::NEVER), Readiness::Readable);
+        drop(far);
+        assert_eq!(wait(Deadline::NEVER), Readiness::Ended);
+    }
+
+    /// Proves that a read of nothing fails at once.
+    #[test]
+    fn nonblocking() {
+        let (mut near, _far) = UnixStream::pair().unwrap();
+        set_nonblocking(near.as_fd()).unwrap();
+        let error = near.read(&mut [0]).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
     }
 }
