@@ -297,19 +297,18 @@ impl Bo {
     ///
     /// Those of mmap(2).
     pub fn map(&self) -> Result<Mapping> {
-        self.map_range(0..self.size(), Access::ReadWrite)
+        self.map_prefix(self.size(), Access::ReadWrite)
     }
 
-    /// Maps part of the object, in whole pages.
+    /// Maps the first `length` bytes, in whole pages. A mapping through the node begins where the
+    /// object does; the dma-buf of [`Bo::export`] can be mapped from any page on.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidArgument`] for a range that is not one of the object's, and those of
-    /// mmap(2).
-    pub fn map_range(&self, range: Range<u64>, access: Access) -> Result<Mapping> {
-        let length = self.length_of(&range, "mmap")?;
-        let offset = self.inner.mmap_offset.saturating_add(range.start);
-        Mapping::new(self.node().fd(), offset, length, access)
+    /// [`ErrorKind::InvalidArgument`] for more bytes than the object has, and those of mmap(2).
+    pub fn map_prefix(&self, length: u64, access: Access) -> Result<Mapping> {
+        let length = self.length_of(&(0..length), "mmap")?;
+        Mapping::new(self.node().fd(), self.inner.mmap_offset, length, access)
     }
 
     /// Makes caches right before the CPU or the GPU uses `range`. Guest memory needs none of it.
