@@ -394,12 +394,16 @@ impl Bo {
             .map_err(|errno| Error::from_errno("PRIME_HANDLE_TO_FD", errno, 0))
     }
 
-    /// Closes the object. A handle that was imported several times is closed with the last of them.
+    /// Closes the object.
+    ///
+    /// A GEM handle of which there are several [`Bo`] in one file, because the object was imported
+    /// more than once or into the file that made it, is counted: success then means that this one is
+    /// given up, and the handle, with everything the kernel keeps by it, is closed with the last.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Busy`] while clones or bindings of it exist; it then goes with the last of
-    /// them.
+    /// [`ErrorKind::Busy`] while clones or bindings of this [`Bo`] exist, not of another one of the
+    /// same handle; it then goes with the last of them.
     pub fn close(self) -> Result<()> {
         match Arc::try_unwrap(self.inner) {
             Ok(inner) => inner.handle.close(),

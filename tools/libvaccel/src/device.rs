@@ -172,8 +172,13 @@ impl Device {
     /// Takes in a dma-buf: of this file, of another one on the same adapter, or of another driver
     /// ([`Features::IMPORT`]). The object belongs to no vm; [`Vm::bind`] gives it addresses in any.
     ///
-    /// A dma-buf of an object that this file has already gives the same GEM handle. The handle is
-    /// closed with the last [`Bo`] of it that came from this device or a clone of it.
+    /// A dma-buf of an object that this file has already gives a [`Bo`] of the same GEM handle,
+    /// whether the object was imported or made here: [`Bo::handle`] is equal, and whatever the kernel
+    /// does by handle, one does to the other. The library counts them. [`Bo::close`] of one, or its
+    /// drop, leaves the handle to the others, and the last of those that came from this device or a
+    /// clone of it closes it. The count does not include what another [`Device`] on the same open
+    /// file holds (one made by [`Device::from_fd`], or in another process): the first of them to
+    /// count down to nothing closes the handle for all.
     ///
     /// # Errors
     ///
