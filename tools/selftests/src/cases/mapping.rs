@@ -31,7 +31,8 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "mmap-bounds",
-        proves: "offsets that belong to no object, and lengths beyond one, cannot be mapped",
+        proves: "offsets that belong to no object, lengths beyond one, and what begins behind the \
+                 first page of one (EINVAL) cannot be mapped",
         run: bounds,
     },
     Case {
@@ -161,6 +162,13 @@ fn bounds(node: &Path) -> Result {
         SIZE + 4096,
         Access::ReadWrite,
         "a page too many",
+    )?;
+    let inside = Mapping::new(rig.device.as_fd(), offset + 4096, 4096, Access::ReadWrite);
+    ensure(
+        inside
+            .as_ref()
+            .is_err_and(|error| error.errno().is_some_and(|errno| errno.0 == EINVAL)),
+        format!("the second page alone: {inside:?}, expected EINVAL"),
     )?;
     refuse_mapping(&rig, 0, 4096, Access::ReadWrite, "offset 0")?;
     refuse_mapping(
