@@ -105,12 +105,15 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "share-kept-written",
-        proves: "what only a job has written stays with the dma-buf when clean pages are dropped",
+        proves: "every word of guest memory that only a job has written is read through the dma-buf \
+                 after all else was closed and the kernel was told to drop clean pages; whether it \
+                 dropped any is not checked",
         run: kept_written,
     },
     Case {
         name: "share-kept-written-there",
-        proves: "the same for what only a job of another adapter has written",
+        proves: "the same where the only job was one of another adapter, on an import, after the file \
+                 that made the object was closed",
         run: kept_written_there,
     },
 ];
