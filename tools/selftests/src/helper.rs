@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Second processes of cases: this program started again, with the device node as standard input.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
 
 use libvaccel::compute::Session;
 use libvaccel::ioctl::{self, call};
@@ -16,6 +16,8 @@ use crate::rig::{failed, Problem, Result};
 #[derive(Debug)]
 pub struct Helper {
     child: Child,
+    /// What it says after its first line.
+    rest: Option<BufReader<ChildStdout>>,
     /// Its first line.
     pub said: String,
 }
@@ -36,17 +38,27 @@ impl Helper {
             .stdout(Stdio::piped())
             .spawn()?;
         let mut said = String::new();
-        if let Some(stdout) = child.stdout.take() {
-            BufReader::new(stdout).read_line(&mut said)?;
+        let mut rest = child.stdout.take().map(BufReader::new);
+        if let Some(stdout) = &mut rest {
+            stdout.read_line(&mut said)?;
         }
         Ok(Self {
             child,
+            rest,
             said: said.trim().to_owned(),
         })
     }
 
-    /// Kills it, as `kill -9` does, and waits until it is gone.
+    /// Kills it, as `kill -9` does, and waits until it is gone. One that has ended by itself has
+    /// failed.
     pub fn kill(mut self) -> Result {
+        if let Some(status) = self.child.try_wait()? {
+            let mut reason = String::new();
+            if let Some(stdout) = &mut self.rest {
+                stdout.read_to_string(&mut reason)?;
+            }
+            return failed(format!("the second process: {status}: {}", reason.trim()));
+        }
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
