@@ -76,6 +76,12 @@ pub const CASES: &[Case] = &[
         run: import_vms,
     },
     Case {
+        name: "import-sync-again",
+        proves: "SYNC of imported memory for the CPU or the device is good any number of times in a \
+                 row, and for both at once; the CPU sees what a job wrote between two for the CPU",
+        run: sync_again,
+    },
+    Case {
         name: "import-vgem",
         proves: "a job reads and writes an object of vgem",
         run: import_vgem,
@@ -512,6 +518,52 @@ fn import_vms(node: &Path) -> Result {
         )?;
     }
     Ok(())
+}
+
+fn sync_again(node: &Path) -> Result {
+    let device = open_with(node, Features::IMPORT)?;
+    let (_file, dma_buf, area) = memory()?;
+    let bo = device.import(dma_buf.as_fd())?;
+    let mut session = Session::new(&device)?;
+    let options = BindOptions::new(BindFlags::WRITE);
+    let binding = session.vm().bind(&bo, &options)?;
+    let both = SyncFlags::FOR_CPU | SyncFlags::FOR_DEVICE;
+    let rounds = [
+        SyncFlags::FOR_CPU,
+        SyncFlags::FOR_CPU,
+        SyncFlags::FOR_CPU,
+        SyncFlags::FOR_DEVICE,
+        SyncFlags::FOR_DEVICE,
+        both,
+        both,
+        SyncFlags::FOR_DEVICE,
+        SyncFlags::FOR_CPU,
+    ];
+    for (flags, word) in rounds.into_iter().zip(0x31u32..) {
+        // All of it, and a part, as often.
+        bo.sync(flags, 0..SIZE)?;
+        bo.sync(flags, 4096..8192)?;
+        if flags.contains(SyncFlags::FOR_CPU) {
+            fill(&mut session, binding.gpu_va() + 4096, 8, word)?;
+            bo.sync(SyncFlags::FOR_CPU, 0..SIZE)?;
+            let seen = area.get(4096)?;
+            ensure(
+                seen == u64::from(word) << 32 | u64::from(word),
+                format!("{flags:?}: the CPU reads {seen:#x}, a job wrote {word:#x}"),
+            )?;
+        } else {
+            area.set(8192, u64::from(word))?;
+            bo.sync(SyncFlags::FOR_DEVICE, 0..SIZE)?;
+            let words = gpu_words(&mut session, &[binding.gpu_va() + 8192])?;
+            ensure(
+                words == [word],
+                format!("{flags:?}: a job reads {words:x?}, the CPU wrote {word:#x}"),
+            )?;
+        }
+    }
+    binding.close()?;
+    bo.close()?;
+    check_device_works(&device)
 }
 
 fn import_vgem(node: &Path) -> Result {
