@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! OFFER, RECLAIM and PRIORITY: memory that the host may take.
 
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use libc::{EBUSY, EINVAL, ENOENT};
 use libvaccel::compute::Session;
 use libvaccel::{
-    ioctl, sys, BindFlags, Binding, Bo, BoOptions, Device, ErrorKind, Features, OfferPriority,
-    Priority, QueueMode, Reclaimed, Segment, Vm, VmFlags,
+    ioctl, sys, BindFlags, BindOptions, Binding, Bo, BoKind, BoOptions, Device, ErrorKind,
+    Features, OfferPriority, Priority, QueueMode, Reclaimed, Segment, Vm, VmFlags,
 };
 use vaccel_isa::CommandStream;
 use zerocopy::IntoBytes;
@@ -16,8 +17,8 @@ use super::Case;
 use crate::expect::refused;
 use crate::host::Host;
 use crate::rig::{
-    check_device_works, ensure, failed, fails, gpu_words, mark_pages, open_with, soon, Result, Rig,
-    SIZE,
+    check_device_works, ensure, eventually, failed, fails, gpu_words, mark_pages, open_with, soon,
+    Result, Rig, SIZE,
 };
 
 pub const CASES: &[Case] = &[
@@ -64,6 +65,25 @@ pub const CASES: &[Case] = &[
         proves: "offered objects can be closed, with their vm and with their file",
         run: closed,
     },
+    Case {
+        name: "offer-file-closed",
+        proves: "a shared object that another file has offered cannot be bound, and can within \
+                 seconds of that file's being closed without RECLAIM",
+        run: file_closed,
+    },
+    Case {
+        name: "offer-shareable",
+        proves: "OFFER of memory of the host that was made shareable is refused with EINVAL, in \
+                 either segment, and the object stays usable",
+        run: shareable,
+    },
+    Case {
+        name: "reclaim-stranger",
+        proves:
+            "RECLAIM and EVICT of an object of guest memory in a vm in which it was never used \
+                 are refused with EINVAL; it is used there and in its own vm afterwards",
+        run: stranger,
+    },
 ];
 
 const MEGABYTE: u64 = 1 << 20;
@@ -79,10 +99,8 @@ fn manual(node: &Path, features: Features) -> Result<(Device, Vm)> {
 fn objects(device: &Device, vm: &Vm) -> Result<Vec<(Bo, u32)>> {
     let mut all = vec![BoOptions::new(SIZE), BoOptions::new(SIZE)];
     if device.features()?.contains(Features::HOST_MEMORY) {
-        // Shareable: they are bound in several vms.
-        all.push(BoOptions::host(SIZE).shareable());
-        let elsewhere = BoOptions::host(SIZE).segment(Segment::NonLocal);
-        all.push(elsewhere.shareable());
+        all.push(BoOptions::host(SIZE));
+        all.push(BoOptions::host(SIZE).segment(Segment::NonLocal));
     }
     let mut objects = Vec::new();
     for (options, first) in all.iter().zip((100..).step_by(100)) {
@@ -169,13 +187,16 @@ fn rules(node: &Path) -> Result {
         offer(&bo)?;
         vm.reclaim(&[&bo])?;
         binding.close()?;
-        let other = device.create_vm(VmFlags::empty())?;
-        let options = libvaccel::BindOptions::new(BindFlags::empty());
-        let binding = other.bind(&bo, &options)?;
-        busy("OFFER of what another vm keeps resident", offer(&bo))?;
-        binding.close()?;
-        offer(&bo)?;
-        vm.reclaim(&[&bo])?;
+        // Memory of the host that can be offered is seen by one vm.
+        if kind == BoKind::Guest {
+            let other = device.create_vm(VmFlags::empty())?;
+            let options = BindOptions::new(BindFlags::empty());
+            let binding = other.bind(&bo, &options)?;
+            busy("OFFER of what another vm keeps resident", offer(&bo))?;
+            binding.close()?;
+            offer(&bo)?;
+            vm.reclaim(&[&bo])?;
+        }
         has_marks("after all that", &bo, first)?;
     }
     Ok(())
@@ -425,4 +446,75 @@ fn closed(node: &Path) -> Result {
     std::mem::forget(third);
     std::mem::forget(vm);
     check_device_works(&device)
+}
+
+fn file_closed(node: &Path) -> Result {
+    let (_device, vm) = manual(node, FEATURES)?;
+    let bo = vm.create_bo(&BoOptions::new(SIZE))?;
+    mark_pages(&bo.map()?, 900)?;
+    {
+        let (other, other_vm) = manual(node, FEATURES)?;
+        let import = other.import(bo.export()?.as_fd())?;
+        other_vm.offer(&[&import], OfferPriority::Low, false)?;
+        let outcome = bo.bind(BindFlags::WRITE);
+        fails("BIND of what another file offers", outcome, ErrorKind::Busy)?;
+        // Handle, vm and file go, and nothing was reclaimed; all that by itself.
+    }
+    let mut binding = None;
+    eventually(
+        "what a closed file has offered cannot be bound",
+        || match bo.bind(BindFlags::WRITE) {
+            Ok(bound) => {
+                binding = Some(bound);
+                Ok(true)
+            }
+            Err(error) if error.kind() == ErrorKind::Busy => Ok(false),
+            Err(error) => Err(error.into()),
+        },
+    )?;
+    has_marks("after another file offered it", &bo, 900)
+}
+
+fn shareable(node: &Path) -> Result {
+    let (_device, vm) = manual(node, FEATURES | Features::HOST_MEMORY)?;
+    for segment in [Segment::Local, Segment::NonLocal] {
+        let options = BoOptions::host(SIZE).segment(segment).shareable();
+        let bo = vm.create_bo(&options)?;
+        mark_pages(&bo.map()?, 50)?;
+        for decommit in [false, true] {
+            fails(
+                &format!("{segment:?}: OFFER of shareable memory, decommit {decommit}"),
+                vm.offer(&[&bo], OfferPriority::Normal, decommit),
+                ErrorKind::InvalidArgument,
+            )?;
+        }
+        bo.bind(BindFlags::WRITE)?.close()?;
+        vm.make_resident(&[&bo])?.wait(soon())?;
+        vm.evict(&[&bo])?;
+        has_marks("refused", &bo, 50)?;
+    }
+    Ok(())
+}
+
+fn stranger(node: &Path) -> Result {
+    let (device, vm) = manual(node, FEATURES)?;
+    let bo = vm.create_bo(&BoOptions::new(SIZE))?;
+    mark_pages(&bo.map()?, 70)?;
+    let other = device.create_vm(VmFlags::MANUAL_RESIDENCY)?;
+    fails(
+        "RECLAIM in a vm that has not seen it",
+        other.reclaim(&[&bo]).map(drop),
+        ErrorKind::InvalidArgument,
+    )?;
+    fails(
+        "EVICT in a vm that has not seen it",
+        other.evict(&[&bo]),
+        ErrorKind::InvalidArgument,
+    )?;
+    for vm in [&other, &vm] {
+        vm.make_resident(&[&bo])?.wait(soon())?;
+        vm.evict(&[&bo])?;
+        vm.bind(&bo, &BindOptions::new(BindFlags::WRITE))?.close()?;
+    }
+    has_marks("after it was refused", &bo, 70)
 }
