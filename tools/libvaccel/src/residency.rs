@@ -166,6 +166,7 @@ impl Vm {
     ///
     /// [`ErrorKind::Busy`] for an object that is offered already, resident by hand, or bound in a
     /// vm that keeps its objects resident.
+    /// [`ErrorKind::InvalidArgument`] for memory of the host that was made shareable.
     pub fn offer(&self, objects: &[&Bo], priority: OfferPriority, decommit: bool) -> Result<()> {
         let request = Request {
             op: sys::RESIDENCY_OFFER,
@@ -185,6 +186,7 @@ impl Vm {
     /// # Errors
     ///
     /// [`ErrorKind::OutOfDeviceMemory`] if the host has no memory for them; they stay offered.
+    /// [`ErrorKind::InvalidArgument`] for an object that was never used in this vm.
     pub fn reclaim(&self, objects: &[&Bo]) -> Result<Vec<Reclaimed>> {
         let request = Request {
             op: sys::RESIDENCY_RECLAIM,
