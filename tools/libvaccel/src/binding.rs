@@ -114,7 +114,9 @@ impl Binding {
             arg.gpu_va = gpu_va;
         }
         let size = arg.size;
-        vm.node().call::<ioctl::Bind>(&mut arg)?;
+        vm.node()
+            .call::<ioctl::Bind>(&mut arg)
+            .map_err(|error| error.with_bytes_to_trim(arg.bytes_to_trim))?;
         Ok(Self {
             bo,
             gpu_va: arg.gpu_va,

@@ -147,7 +147,10 @@ impl Reservation {
     }
 
     fn apply(&self, mut arg: sys::Bind) -> Result<u64> {
-        self.vm.node().call::<ioctl::Bind>(&mut arg)?;
+        self.vm
+            .node()
+            .call::<ioctl::Bind>(&mut arg)
+            .map_err(|error| error.with_bytes_to_trim(arg.bytes_to_trim))?;
         Ok(arg.paging_value)
     }
 

@@ -40,6 +40,7 @@ super::wire! {
         value: u64,
         gpu_va: u64,
         mmap_offset: u64,
+        reserved: [u64; 2],
     }
     FenceWait as "drm_vaccel_fence_wait" {
         fence: u32,

@@ -107,7 +107,8 @@ super::wire! {
         bo_offset: u64,
         size: u64,
         paging_value: u64,
-        reserved: [u64; 2],
+        bytes_to_trim: u64,
+        reserved: u64,
     }
     ResidencyEntry as "drm_vaccel_residency_entry" {
         bo: u32,
@@ -136,6 +137,7 @@ super::wire! {
         available_size: u64,
         host_status: u32,
         pad: u32,
+        reserved: [u64; 2],
     }
     Events as "drm_vaccel_events" {
         mask: u32,
