@@ -13,6 +13,7 @@ mod files;
 mod host_memory;
 mod killed;
 mod lifecycle;
+mod lost;
 mod mapping;
 mod memory;
 mod offer;
@@ -78,6 +79,7 @@ pub fn all() -> Vec<Case> {
         files::CASES,
         lifecycle::CASES,
         killed::CASES,
+        lost::CASES,
         faults::CASES,
         stress::CASES,
     ]

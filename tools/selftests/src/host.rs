@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a case asks the host to do to its memory, over the control channel.
+//! What a case asks the host to do, over the control channel.
 
 use std::path::Path;
 
@@ -40,6 +40,22 @@ impl Host {
         let request = json!({
             "op": "budget", "vgpu": self.vgpu, "segment": name(segment), "bytes": bytes
         });
+        self.control.request(&request).map_err(refused)?;
+        Ok(())
+    }
+
+    /// Has the host take the virtual GPU back.
+    pub fn rescind(&mut self) -> Result {
+        self.channel("rescind")
+    }
+
+    /// Has the host offer the virtual GPU again; offered already is good.
+    pub fn offer(&mut self) -> Result {
+        self.channel("offer")
+    }
+
+    fn channel(&mut self, op: &str) -> Result {
+        let request = json!({"op": op, "channel": "vgpu", "vgpu": self.vgpu});
         self.control.request(&request).map_err(refused)?;
         Ok(())
     }
