@@ -9,6 +9,7 @@
 //!
 //! ```text
 //! vaccel-selftests [--device NODE] [NAME...]     run all cases, or these
+//! vaccel-selftests [--device NODE] --quick       those that take no time
 //! vaccel-selftests --list                        names and what they prove
 //! ```
 //!
@@ -31,12 +32,34 @@ use rig::Problem;
 /// The node, unless another is named.
 const NODE: &str = "/dev/accel/accel0";
 
+/// How the names of cases begin that take seconds: storms, kills, losses, waits for the host.
+const SLOW: &[&str] = &[
+    "budget-both",
+    "budget-busy",
+    "budget-idle",
+    "budget-oversubscribe",
+    "budget-unread",
+    "event-",
+    "file-kill",
+    "kill-",
+    "lost-",
+    "mmap-huge",
+    "reserve-race",
+    "reserve-random",
+    "share-kept-written",
+    "stress-",
+    "window-kill",
+    "window-reclaim",
+    "window-storm",
+];
+
 /// Exit status of a case that was not possible.
 const SKIPPED: u8 = 4;
 
 fn main() -> ExitCode {
     let mut node = PathBuf::from(NODE);
     let mut names = Vec::new();
+    let mut quick = false;
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -50,6 +73,7 @@ fn main() -> ExitCode {
                 Some(path) => node = path.into(),
                 None => return usage("--device needs a node"),
             },
+            "--quick" => quick = true,
             // What follows is how this program starts itself.
             "--one" => return one(&arguments.next().unwrap_or_default(), &node),
             "--helper" => {
@@ -70,6 +94,10 @@ fn main() -> ExitCode {
     if !names.is_empty() {
         chosen.retain(|case| names.iter().any(|name| name == case.name));
     }
+    if quick {
+        let slow = |name: &str| SLOW.iter().any(|start| name.starts_with(start));
+        chosen.retain(|case| !slow(case.name));
+    }
     if !node.exists() {
         eprintln!("vaccel-selftests: {} does not exist", node.display());
         return ExitCode::from(77);
@@ -79,7 +107,7 @@ fn main() -> ExitCode {
 
 fn usage(problem: &str) -> ExitCode {
     eprintln!("vaccel-selftests: {problem}");
-    eprintln!("usage: vaccel-selftests [--device NODE] [NAME...] | --list");
+    eprintln!("usage: vaccel-selftests [--device NODE] [--quick] [NAME...] | --list");
     ExitCode::from(2)
 }
 

@@ -39,6 +39,19 @@ pub const CASES: &[Case] = &[
             "a file that has asked for events can be closed with one unread, and with one coming",
         run: closed_file,
     },
+    Case {
+        name: "budget-both",
+        proves: "when the budgets of both segment groups change together there is an event for one, \
+                 and, at the latest after BUDGET was asked for that one, an event for the other",
+        run: both_groups,
+    },
+    Case {
+        name: "budget-unread",
+        proves: "BUDGET succeeds 400 times for each group, while as many changes are events that \
+                 nobody reads (more than the core keeps for a file, if each is sent); after they are \
+                 read, the next change is an event again",
+        run: unread,
+    },
 ];
 
 /// The driver looks twice a second.
@@ -152,4 +165,76 @@ fn closed_file(node: &Path) -> Result {
     drop((device, other));
     std::thread::sleep(Duration::from_millis(1200));
     check_device_works(&Device::open(node)?)
+}
+
+fn both_groups(node: &Path) -> Result {
+    let (mut host, device, base) = short(node, EVENTS, 16 * MEGABYTE)?;
+    let non_local = device.budget(Segment::NonLocal)?.budget;
+    for round in 1..=3 {
+        device.budget(Segment::Local)?;
+        device.budget(Segment::NonLocal)?;
+        device.subscribe(EventMask::BUDGET)?;
+        host.set_budget(Segment::Local, base + (16 - round) * MEGABYTE)?;
+        host.set_budget(Segment::NonLocal, non_local - round * MEGABYTE)?;
+        let mut left = vec![Segment::Local, Segment::NonLocal];
+        while !left.is_empty() {
+            match device.next_event(Deadline::after_secs(10))? {
+                Some(Event::Budget { segment, .. }) if left.contains(&segment) => {
+                    left.retain(|group| *group != segment);
+                    device.budget(segment)?;
+                }
+                Some(event) => return failed(format!("round {round}: {event:?} again")),
+                None => return failed(format!("round {round}: no event for {left:?}")),
+            }
+        }
+        expect_none(&device, "after both were told")?;
+    }
+    Ok(())
+}
+
+fn unread(node: &Path) -> Result {
+    const TIMES: u64 = 400;
+    let (mut host, device, base) = short(node, EVENTS, 16 * MEGABYTE)?;
+    device.subscribe(EventMask::BUDGET)?;
+    let ask = |number: u64| -> Result {
+        for segment in [Segment::Local, Segment::NonLocal] {
+            if let Err(error) = device.budget(segment) {
+                return failed(format!("{segment:?}, time {number}: {error}"));
+            }
+        }
+        Ok(())
+    };
+    // Without a change nothing adds up.
+    for number in 0..TIMES {
+        ask(number)?;
+        device.subscribe(EventMask::BUDGET)?;
+    }
+    expect_none(&device, "without a change")?;
+    let other = Device::open(node)?;
+    for number in 0..TIMES {
+        host.set_budget(Segment::Local, base + (8 + number % 2) * MEGABYTE)?;
+        // The driver looks when a file stops to ask for events, not only twice a second.
+        other.subscribe(EventMask::BUDGET)?;
+        other.subscribe(EventMask::empty())?;
+        std::thread::sleep(Duration::from_millis(5));
+        ask(number)?;
+    }
+    let mut read = 0;
+    while let Some(event) = device.next_event(Deadline::after(QUIET))? {
+        read += 1;
+        ensure(
+            matches!(
+                event,
+                Event::Budget {
+                    segment: Segment::Local,
+                    ..
+                }
+            ),
+            format!("event {read} is {event:?}"),
+        )?;
+    }
+    ensure(read > 0, "no change was an event")?;
+    device.budget(Segment::Local)?;
+    host.set_budget(Segment::Local, base + 5 * MEGABYTE)?;
+    expect_event(&device, "a change after all were read", 0)
 }
