@@ -298,8 +298,10 @@ fn poke(shared: &Shared, args: &libvaccel::ArgBo, numbers: &mut Numbers) -> Step
                 sys::RESIDENCY_OFFER => &shared.guest,
                 _ => &shared.objects,
             };
-            let entries = [0, 1].map(|_| sys::ResidencyEntry {
-                bo: pick(list, numbers.below(64)),
+            let first = numbers.below(64);
+            // Two different ones: the host refuses to reclaim one twice.
+            let entries = [first, first + 1].map(|number| sys::ResidencyEntry {
+                bo: pick(list, number),
                 result: 0,
             });
             args.mapping()
