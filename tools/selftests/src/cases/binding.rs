@@ -2,11 +2,13 @@
 //! BIND and UNBIND.
 
 use std::path::Path;
+use std::time::Instant;
 
 use libc::{EACCES, EEXIST, EINVAL, ENOENT, EOVERFLOW};
 use libvaccel::compute::Session;
 use libvaccel::{
-    ioctl, sys, BindFlags, BindOptions, BoFlags, BoOptions, Device, ErrorKind, QueueMode, VmFlags,
+    ioctl, sys, BindFlags, BindOptions, BoFlags, BoOptions, Deadline, Device, ErrorKind, QueueMode,
+    VmFlags,
 };
 use vaccel_isa::CommandStream;
 
@@ -24,6 +26,13 @@ pub const CASES: &[Case] = &[
         name: "bind-fixed",
         proves: "a fixed address is honoured, an overlap is EEXIST, and it is free after UNBIND",
         run: fixed,
+    },
+    Case {
+        name: "unbind-beside-job",
+        proves:
+            "UNBIND of one object does not wait for the job that another, closed meanwhile, is \
+                 used by",
+        run: unbind_beside,
     },
     Case {
         name: "unbind-bad",
@@ -176,6 +185,36 @@ fn fixed(node: &Path) -> Result {
         .bo
         .bind_range(BindFlags::WRITE, Some(gpu_va), 4096, 4096)?;
     again.close()?;
+    Ok(())
+}
+
+fn unbind_beside(node: &Path) -> Result {
+    let device = Device::open(node)?;
+    let mut session = Session::with_mode(&device, QueueMode::LongRunning)?;
+    let vm = session.vm().clone();
+    let used = session.buffer(SIZE)?;
+    let other = vm
+        .create_bo(&BoOptions::new(SIZE))?
+        .bind(BindFlags::empty())?;
+    let mut stream = CommandStream::new();
+    stream.fill_words(used.gpu_va(), 4, 1);
+    for _ in 0..12 {
+        stream.spin(300_000_000);
+    }
+    let ticket = session.launch(stream)?;
+    drop(used);
+    let start = Instant::now();
+    other.close()?;
+    let took = start.elapsed();
+    let running = matches!(
+        session.wait(ticket, Deadline::NOW),
+        Err(error) if error.kind() == ErrorKind::TimedOut
+    );
+    ensure(
+        running,
+        format!("UNBIND took {took:?}, until the job was over"),
+    )?;
+    session.wait(ticket, soon())?;
     Ok(())
 }
 

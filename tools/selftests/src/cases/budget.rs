@@ -7,15 +7,15 @@ use std::path::Path;
 use libc::EINVAL;
 use libvaccel::compute::Session;
 use libvaccel::{
-    ioctl, sys, BindFlags, BoOptions, Budget, Deadline, Device, ErrorKind, Features, ResidentFlags,
-    Segment, Vm, VmFlags,
+    ioctl, sys, BindFlags, BoOptions, Budget, Deadline, Device, ErrorKind, Features, OfferPriority,
+    ResidentFlags, Segment, Vm, VmFlags,
 };
 use vaccel_isa::{CommandStream, Elementwise, ElementwiseOp, Operand};
 
 use super::Case;
 use crate::expect::refused;
 use crate::host::Host;
-use crate::rig::{ensure, eventually, failed, open_with, soon, Problem, Result};
+use crate::rig::{ensure, eventually, failed, fails, open_with, soon, Problem, Result};
 
 pub const CASES: &[Case] = &[
     Case {
@@ -37,7 +37,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "budget-bytes-to-trim",
         proves: "over the budget RESIDENT fails with ENOSPC, the host's status and exactly the bytes \
-                 that are missing, nothing of the list is resident, and evicting that much is enough",
+                 that are missing, nothing of the list is resident, and evicting that much is enough; so does BIND",
         run: bytes_to_trim,
     },
     Case {
@@ -50,6 +50,11 @@ pub const CASES: &[Case] = &[
         proves: "over the budget an idle vm of the file makes room for another one and is resident \
                  again with its next submission; both go on computing on what they had",
         run: idle_vm,
+    },
+    Case {
+        name: "budget-idle-offer",
+        proves: "what an evicted vm has bound cannot be offered (EBUSY): its next SUBMIT needs it",
+        run: idle_offer,
     },
     Case {
         name: "budget-busy-vm",
@@ -205,7 +210,7 @@ pub(super) fn short(node: &Path, features: Features, room: u64) -> Result<(Host,
 }
 
 /// RESIDENT must fail for want of exactly `bytes`.
-fn lacks(what: &str, outcome: libvaccel::Result<libvaccel::Resident>, bytes: u64) -> Result {
+fn lacks<T>(what: &str, outcome: libvaccel::Result<T>, bytes: u64) -> Result {
     match outcome {
         Err(error) if error.kind() == ErrorKind::OutOfDeviceMemory => {
             ensure(
@@ -217,7 +222,8 @@ fn lacks(what: &str, outcome: libvaccel::Result<libvaccel::Resident>, bytes: u64
                 format!("{what}: ENOSPC without the host's status"),
             )
         }
-        other => failed(format!("{what}: {other:?}, expected ENOSPC")),
+        Err(error) => failed(format!("{what}: {error}, expected ENOSPC")),
+        Ok(_) => failed(format!("{what}: there was room")),
     }
 }
 
@@ -252,7 +258,11 @@ fn bytes_to_trim(node: &Path) -> Result {
     vm.make_resident(&[&c])?.wait(soon())?;
     vm.evict(&[&c, &d])?;
     let usage = device.budget(Segment::Local)?.usage;
-    ensure(usage == base, format!("{} used in the end", usage - base))
+    ensure(usage == base, format!("{} used in the end", usage - base))?;
+    // A binding that would be resident says the same.
+    let vm = device.create_vm(VmFlags::empty())?;
+    let bo = vm.create_bo(&BoOptions::host(9 * MEGABYTE))?;
+    lacks("9 MiB bound", bo.bind(BindFlags::WRITE), MEGABYTE)
 }
 
 fn cant_trim(node: &Path) -> Result {
@@ -307,6 +317,18 @@ fn idle_vm(node: &Path) -> Result {
         }
     }
     Ok(())
+}
+
+fn idle_offer(node: &Path) -> Result {
+    let (_host, device, _) = short(node, Features::OFFER, 8 * MEGABYTE)?;
+    let (mut first, one) = with_memory(&device, 1)?;
+    let (_second, _two) = with_memory(&device, 2)?;
+    let outcome = first.vm().offer(&[one.bo()], OfferPriority::Normal, false);
+    fails("OFFER in an evicted vm", outcome, ErrorKind::Busy)?;
+    let mut stream = CommandStream::new();
+    stream.fill_words(one.gpu_va(), 4, 3);
+    first.run(stream, soon())?;
+    ensure(one.read_u32(1)? == [3], "a job of the evicted vm is lost")
 }
 
 fn over_budget<T>(what: &str, outcome: libvaccel::Result<T>) -> Result {

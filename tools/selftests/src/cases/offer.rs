@@ -72,6 +72,11 @@ pub const CASES: &[Case] = &[
         run: file_closed,
     },
     Case {
+        name: "offer-vm-closed",
+        proves: "what a vm has offered, or keeps resident by hand, is free when the vm is gone",
+        run: vm_closed,
+    },
+    Case {
         name: "offer-shareable",
         proves: "OFFER of memory of the host that was made shareable is refused with EINVAL, in \
                  either segment, and the object stays usable",
@@ -473,6 +478,35 @@ fn file_closed(node: &Path) -> Result {
         },
     )?;
     has_marks("after another file offered it", &bo, 900)
+}
+
+fn vm_closed(node: &Path) -> Result {
+    let (device, vm) = manual(node, FEATURES)?;
+    let bo = vm.create_bo(&BoOptions::new(SIZE))?;
+    mark_pages(&bo.map()?, 600)?;
+    let options = BindOptions::new(BindFlags::empty());
+    for offer in [true, false] {
+        let other = device.create_vm(VmFlags::MANUAL_RESIDENCY)?;
+        let binding = other.bind(&bo, &options)?;
+        if offer {
+            other.offer(&[&bo], OfferPriority::Low, false)?;
+            let outcome = vm.reclaim(&[&bo]);
+            fails("RECLAIM elsewhere", outcome, ErrorKind::Busy)?;
+            let outcome = vm.make_resident(&[&bo]).map(drop);
+            fails("RESIDENT elsewhere", outcome, ErrorKind::Busy)?;
+        } else {
+            other.make_resident(&[&bo])?.wait(soon())?;
+            let outcome = vm.offer(&[&bo], OfferPriority::Low, false);
+            fails("OFFER elsewhere", outcome, ErrorKind::Busy)?;
+        }
+        drop(binding);
+        other.close()?;
+        vm.offer(&[&bo], OfferPriority::Low, false)?;
+        vm.reclaim(&[&bo])?;
+        vm.make_resident(&[&bo])?.wait(soon())?;
+        vm.evict(&[&bo])?;
+    }
+    has_marks("after two vms", &bo, 600)
 }
 
 fn shareable(node: &Path) -> Result {

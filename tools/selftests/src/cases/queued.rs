@@ -3,18 +3,20 @@
 
 use std::path::Path;
 
-use libc::{EACCES, EEXIST, EINVAL, ENOENT, EOPNOTSUPP, EOVERFLOW};
+use libc::{EACCES, EBUSY, EEXIST, EINVAL, ENOENT, EOPNOTSUPP, EOVERFLOW};
 use libvaccel::compute::{Buffer, Session};
 use libvaccel::{
-    ioctl, sys, BindFlags, Bo, BoFlags, BoOptions, Features, FenceFlags, OpOutcome, QueueMode,
-    QueueOptions, Reservation, ReserveOptions, Submission,
+    ioctl, sys, BindFlags, Bo, BoFlags, BoOptions, ErrorKind, Features, FenceFlags, OpOutcome,
+    Queue, QueueMode, QueueOptions, Reservation, ReserveOptions, Submission,
 };
 use vaccel_isa::CommandStream;
 use zerocopy::IntoBytes;
 
 use super::Case;
 use crate::expect::refused;
-use crate::rig::{check_device_works, ensure, failed, mark_pages, open_with, soon, Result, Rig};
+use crate::rig::{
+    check_device_works, ensure, eventually, failed, fails, mark_pages, open_with, soon, Result, Rig,
+};
 
 pub const CASES: &[Case] = &[
     Case {
@@ -42,6 +44,12 @@ pub const CASES: &[Case] = &[
         proves:
             "an object whose handle is closed as soon as its UNBIND is queued is used until then",
         run: closed,
+    },
+    Case {
+        name: "queued-overtaken",
+        proves:
+            "while a queue has yet to change addresses, UNBIND and BIND of them at once and the                  end of their reservation are refused with EBUSY, and other addresses are not; when                  it has, or is destroyed, they are not either",
+        run: overtaken,
     },
     Case {
         name: "queued-bad",
@@ -270,6 +278,58 @@ fn across(node: &Path) -> Result {
         &bench.seen(1)?,
         &[[101, 301, 302, 303]],
     )
+}
+
+fn overtaken(node: &Path) -> Result {
+    let bench = Bench::new(node)?;
+    let vm = bench.session.vm();
+    let go = vm.create_fence(FenceFlags::empty(), 0)?;
+    let reservation = &bench.reservation;
+    let (first, second) = (bench.object(0)?, bench.object(1)?);
+    let busy = |what: &str, outcome: libvaccel::Result<()>| fails(what, outcome, ErrorKind::Busy);
+    let queue_bind = |queue: &Queue, value: u64| -> Result {
+        let list = Submission::new().wait(&go, value).bind(
+            reservation,
+            0,
+            first,
+            0..2 * PAGE,
+            BindFlags::empty(),
+        );
+        queue.submit(&list)?;
+        busy("UNBIND", reservation.unbind(0..PAGE))?;
+        let bound = reservation.bind(PAGE, second, 0..PAGE, BindFlags::empty());
+        busy("BIND", bound.map(drop))?;
+        reservation.bind(2 * PAGE, second, 0..PAGE, BindFlags::empty())?;
+        reservation.unbind(2 * PAGE..3 * PAGE)?;
+        let whole = sys::VaRange {
+            vm: vm.handle(),
+            flags: 0,
+            gpu_va: reservation.gpu_va(),
+            size: reservation.size(),
+            host_status: 0,
+            pad: 0,
+            reserved: [0; 2],
+        };
+        refused::<ioctl::VaRelease>(&vm.device(), "under a queue", whole, &[EBUSY])
+    };
+    let queue = vm.create_queue(&QueueOptions::new(QueueMode::LongRunning))?;
+    queue_bind(&queue, 1)?;
+    go.signal(1)?;
+    eventually("UNBIND of what a queue has bound", || {
+        match reservation.unbind(0..2 * PAGE) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::Busy => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    })?;
+    // What a queue would have bound that is gone is not in the way either.
+    queue_bind(&queue, 2)?;
+    queue.close()?;
+    eventually("UNBIND of what a queue would have bound", || {
+        Ok(reservation.unbind(0..2 * PAGE).is_ok())
+    })?;
+    bench.reservation.close()?;
+    Ok(())
 }
 
 fn closed(node: &Path) -> Result {

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::{mpsc, Arc};
 use std::time::{Duration, Instant};
 
-use libvaccel::{sys, Bo, BoOptions, Device, Features, Mapping, Segment, Vm, VmFlags};
+use libvaccel::{sys, Bo, BoOptions, Device, Features, FenceFlags, Mapping, Segment, Vm, VmFlags};
 
 use super::{Case, HelperEntry};
 use crate::helper::{self, Helper};
@@ -29,6 +29,20 @@ pub const CASES: &[Case] = &[
                  begins behind the first page (EINVAL), what ends behind the object, and a private \
                  copy cannot be mapped",
         run: parts,
+    },
+    Case {
+        name: "window-too-large",
+        proves:
+            "host memory that can never fit the window can be mapped and made a buffer of \
+                 write(2), which fails with EFAULT instead of trying for ever; nothing else suffers",
+        run: too_large,
+    },
+    Case {
+        name: "window-room-for-fences",
+        proves:
+            "more host memory than the I/O space holds can be looked at, and vms and fences still \
+                 find room in it, in the same file and another",
+        run: room_for_fences,
     },
     Case {
         name: "window-cut-move",
@@ -151,6 +165,61 @@ fn parts(node: &Path) -> Result {
     ensure(too_long.is_err(), "a part behind the end can be mapped")?;
     let private = area(&device, &bo, 0, 4096, How::PRIVATE);
     ensure(private.is_err(), "host memory can be mapped as a copy")
+}
+
+fn too_large(node: &Path) -> Result {
+    let device = open_with(node, Features::HOST_MEMORY)?;
+    let space = device.param(sys::PARAM_IO_SPACE_SIZE)?;
+    let (vm, large) = host_object(&device, space + OBJECT)?;
+    let small = vm.create_bo(&BoOptions::host(SIZE))?;
+    let beside = area(&device, &small, 0, SIZE, How::SHARED)?;
+    beside.set(0, 1)?;
+    let mapping = area(&device, &large, 0, 4096, How::SHARED)?;
+    let (socket, _peer) = UnixStream::pair()?;
+    let written = mapping.write_to(socket.as_fd(), 0, 8);
+    ensure(
+        written
+            .as_ref()
+            .is_err_and(|error| error.raw_os_error() == Some(libc::EFAULT)),
+        format!("write(2) from memory that does not fit the window: {written:?}"),
+    )?;
+    ensure(beside.get(0)? == 1, "another object lost its content")
+}
+
+fn room_for_fences(node: &Path) -> Result {
+    /// Small enough that what is left when no other fits is full of fences soon.
+    const ONE: u64 = 256 << 10;
+    const FENCES: u64 = ONE / 4096 + 8;
+    let device = open_with(node, Features::HOST_MEMORY)?;
+    let space = device.param(sys::PARAM_IO_SPACE_SIZE)?;
+    let looked_at = space + space / 8;
+    let budget = device.budget(Segment::Local)?;
+    if budget.budget.saturating_sub(budget.usage) < looked_at {
+        return Err(Problem::Skipped("too little local memory".into()));
+    }
+    let vm = device.create_vm(VmFlags::empty())?;
+    let mut seen = Vec::new();
+    for _ in 0..looked_at / ONE {
+        let bo = vm.create_bo(&BoOptions::host(ONE))?;
+        let mapping = bo.map()?;
+        mapping.write(0, &[1; 8])?;
+        seen.push((bo, mapping));
+    }
+    let other = Device::open(node)?;
+    let mut made = Vec::new();
+    for device in [&device, &other] {
+        let vm = device.create_vm(VmFlags::empty())?;
+        for value in 0..FENCES {
+            made.push(vm.create_fence(FenceFlags::empty(), value)?);
+        }
+    }
+    check_device_works(&other)?;
+    for (_, mapping) in &seen {
+        let mut bytes = [0; 8];
+        mapping.read(0, &mut bytes)?;
+        ensure(bytes == [1; 8], "host memory lost what was written")?;
+    }
+    Ok(())
 }
 
 fn cut_and_move(node: &Path) -> Result {
