@@ -13,6 +13,8 @@ VACCEL_OUTER_DIR=$("$REPO/tools/dev/image.sh" outer)
 export VACCEL_OUTER_DIR
 mapfile -t parts < <("$REPO/tools/dev/image.sh" "${WHICH:-packaged}" "$plan")
 [ ${#parts[@]} = 2 ] || die "no image"
+# What the plan asks of the host, as in "make test".
+read -ra wanted <<<"$(sed -n 's/^# host://p' "$REPO/tools/dev/plan/$plan.plan" | tr '\n' ' ')"
 exec "$binaries/vaccel-host" run --kernel "${parts[0]}" --initrd "${parts[1]}" \
-    --cmdline "console=ttyS0 loglevel=7 panic=-1" --memory 1G --vgpu 1 \
-    --results "$OUT/boot.jsonl" "$@"
+    --cmdline "console=ttyS0 loglevel=7 panic=-1" --memory 1G \
+    --results "$OUT/boot.jsonl" "${wanted[@]}" "$@"

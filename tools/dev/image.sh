@@ -113,11 +113,13 @@ for name in vaccel-smoke vaccel-selftests; do
     if [ -e "$binaries/$name" ]; then cp "$binaries/$name" "$tree/bin/"; fi
 done
 while IFS= read -r line; do
-    if [ "$line" = @modules ]; then
-        sed 's,^,module /modules/,' "$tree/modules/modules.load"
-    else
-        printf '%s\n' "$line"
-    fi
+    case $line in
+    @modules*)
+        # What follows are parameters of the driver, the last module of all.
+        sed "s,^,module /modules/,; \$s,\$,${line#@modules}," "$tree/modules/modules.load"
+        ;;
+    *) printf '%s\n' "$line" ;;
+    esac
 done <"$template" >"$tree/etc/vaccel/plan"
 (cd "$tree" && find . -mindepth 1 | LC_ALL=C sort |
     "$REPO/tools/dev/in-root" cpio --quiet -o -H newc -R 0:0) >"$image.new"

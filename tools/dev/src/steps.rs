@@ -311,7 +311,7 @@ pub fn host_command(run: &Runner, kernel: &str, initrd: &str, seconds: u64) -> C
     command
         .args(["run", "--kernel", kernel, "--initrd", initrd])
         .args(["--cmdline", "console=ttyS0 loglevel=5 panic=-1"])
-        .args(["--memory", "1G", "--vgpu", "1"])
+        .args(["--memory", "1G"])
         .args(["--timeout", &seconds.to_string()])
         .env("VACCEL_OUTER_DIR", run.cache.join("outer"))
         .current_dir(&run.repo);
