@@ -6,13 +6,14 @@
 DEV := tools/dev
 export VACCEL_T0 := $(shell date +%s)
 
-.PHONY: help demo test check module clippy debug-module image boot lint clean distclean
+.PHONY: help demo test check bench module clippy debug-module image boot lint clean distclean
 .NOTPARALLEL:
 
 help:
 	@echo 'make demo          run the main jobs in a virtual machine on the packaged kernel (out/demo.json)'
 	@echo 'make test          run everything that is tested (out/test.json)'
 	@echo 'make check         the fast subset for daily work (out/check.json)'
+	@echo 'make bench         measure what operations cost, as ratios (out/bench.json)'
 	@echo ''
 	@echo 'make module        build the driver for the packaged kernel (out/module/vaccel.ko)'
 	@echo 'make module CLIPPY=1   lint it instead'
@@ -25,7 +26,7 @@ help:
 	@echo ''
 	@echo 'Cache: $${XDG_CACHE_HOME:-~/.cache}/vaccel. Logs: out/log.'
 
-demo test check lint:
+demo test check bench lint:
 	@$(DEV)/run.sh $@
 
 module:

@@ -8,6 +8,7 @@
 //! success. `make` builds it in the build root and calls it by
 //! tools/dev/run.sh.
 
+mod bench;
 mod demo;
 mod libtest;
 mod lint;
@@ -52,6 +53,8 @@ enum What {
     Check,
     /// The main jobs on the packaged kernel; writes out/demo.json.
     Demo,
+    /// What operations cost, on the packaged kernel; writes out/bench.json.
+    Bench,
     /// The repository's own rules only.
     Lint,
 }
@@ -86,12 +89,14 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
             steps::module_clippy(&mut run);
             steps::module_doc(&mut run);
             steps::user_space(&mut run, true);
-            steps::machine(&mut run, Kernel::Packaged, "test", 10, None);
-            steps::machine(&mut run, Kernel::Packaged, "legacy", 5, None);
+            steps::machine(&mut run, Kernel::Packaged, "test", 15, None);
+            steps::machine(&mut run, Kernel::Packaged, "memory", 15, None);
+            steps::machine(&mut run, Kernel::Packaged, "legacy", 10, None);
             steps::machine(&mut run, Kernel::Packaged, "rescind", 5, None);
             steps::machine(&mut run, Kernel::Packaged, "break", 5, Some("broken"));
             steps::debug_kernel(&mut run);
-            steps::machine(&mut run, Kernel::Debug, "test", 20, None);
+            steps::machine(&mut run, Kernel::Debug, "test", 25, None);
+            steps::machine(&mut run, Kernel::Debug, "memory", 25, None);
             steps::machine(&mut run, Kernel::Debug, "rescind", 10, None);
             finish("test", run)
         }
@@ -108,6 +113,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
             finish("lint", run)
         }
         What::Demo => demo(run),
+        What::Bench => bench(run),
     }
 }
 
@@ -143,11 +149,7 @@ fn demo(mut run: Runner) -> anyhow::Result<bool> {
         accelerator: demo::accelerator(document("list")),
         jobs,
         seconds,
-        problems: Report::new("demo", seconds, run.into_steps())
-            .steps
-            .into_iter()
-            .filter_map(|step| Some(format!("{}: {}", step.name, step.detail?)))
-            .collect(),
+        problems: Report::new("demo", seconds, run.into_steps()).problems(),
         smoke: documents
             .into_iter()
             .map(|(_, document)| document)
@@ -155,6 +157,31 @@ fn demo(mut run: Runner) -> anyhow::Result<bool> {
     };
     write_json(&path, &report)?;
     println!("\n{}", report.table().trim_end());
+    Ok(report.ok)
+}
+
+fn bench(mut run: Runner) -> anyhow::Result<bool> {
+    steps::module(&mut run);
+    steps::user_space(&mut run, false);
+    let documents = steps::machine(&mut run, Kernel::Packaged, "bench", 28, None);
+    let name = "vm-packaged-bench";
+    let console = fs::read(run.log(name)).unwrap_or_default();
+    let console = String::from_utf8_lossy(&console).into_owned();
+    let path = run.repo.join("out/bench.json");
+    let passed = run.passed(name);
+    let seconds = run.elapsed().as_secs_f64().round();
+    let report = bench::Bench {
+        schema: 1,
+        ok: passed && bench::is_complete(&documents),
+        emulated: bench::is_emulated(&host_line(&console)),
+        host: host_line(&console),
+        runs: documents.into_iter().map(bench::Run::from).collect(),
+        seconds,
+        problems: Report::new("bench", seconds, run.into_steps()).problems(),
+    };
+    write_json(&path, &report)?;
+    println!("\n{}", report.table().trim_end());
+    println!("out/bench.json written");
     Ok(report.ok)
 }
 

@@ -159,6 +159,14 @@ impl Report {
             steps,
         }
     }
+
+    /// What went wrong, a line for each step that says so.
+    pub fn problems(self) -> Vec<String> {
+        let steps = self.steps.into_iter();
+        steps
+            .filter_map(|step| Some(format!("{}: {}", step.name, step.detail?)))
+            .collect()
+    }
 }
 
 /// Writes `value` as JSON, by rename, so that a reader never sees half of it.
