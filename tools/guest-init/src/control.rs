@@ -22,6 +22,8 @@ const HELLO: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(20);
 /// How long nothing must come before the channel counts as quiet.
 const QUIET: Duration = Duration::from_millis(500);
+/// Pause before a refused request is made again.
+const RETRY: Duration = Duration::from_millis(100);
 /// Longest answer.
 const ANSWER_BYTES: usize = 1 << 20;
 
@@ -68,6 +70,22 @@ impl<F: Read + Write + AsFd> Control<F> {
     /// Sends a request and waits for its answer; an answer with "error" is an error.
     pub fn request(&mut self, request: &Value) -> Result<Value, ControlError> {
         self.exchange(request, ANSWER)
+    }
+
+    /// As [`Control::request`], made again for up to `patience` while the host refuses: it offers a
+    /// device anew only when the guest has let go of the old channel.
+    pub fn request_until_taken(
+        &mut self,
+        request: &Value,
+        patience: Duration,
+    ) -> Result<Value, ControlError> {
+        let end = Instant::now() + patience;
+        loop {
+            match self.request(request) {
+                Err(ControlError::Refused(_)) if Instant::now() < end => std::thread::sleep(RETRY),
+                answer => return answer,
+            }
+        }
     }
 
     /// Gets both ends in step again after a program that was talking to the host was killed: ends
@@ -130,6 +148,32 @@ mod tests {
     use super::*;
     use std::io::{BufRead, BufReader};
     use std::os::unix::net::UnixStream;
+
+    /// Proves that a request that is refused is made again until it is taken, and not for longer than
+    /// it may.
+    #[test]
+    fn until_taken() {
+        for (refusals, patience, taken) in [(2, 60, true), (1, 0, false)] {
+            let (near, far) = UnixStream::pair().unwrap();
+            let host = std::thread::spawn(move || {
+                let mut requests = BufReader::new(far.try_clone().unwrap()).lines();
+                let mut far = far;
+                for _ in 0..refusals {
+                    requests.next().unwrap().unwrap();
+                    far.write_all(b"{\"error\": \"not yet\"}\n").unwrap();
+                }
+                if taken {
+                    requests.next().unwrap().unwrap();
+                    far.write_all(b"{}\n").unwrap();
+                }
+            });
+            let mut control = Control { port: near };
+            let request = json!({"op": "offer"});
+            let answer = control.request_until_taken(&request, Duration::from_secs(patience));
+            assert_eq!(answer.is_ok(), taken);
+            host.join().unwrap();
+        }
+    }
 
     /// A host that gives one answer to one request and returns the request.
     fn answer(answer: &'static str) -> (Control<UnixStream>, std::thread::JoinHandle<String>) {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{json, Value};
 
 use crate::census::{self, Counts};
-use crate::control::Control;
+use crate::control::{Control, ControlError};
 use crate::kernel;
 use crate::kernel_log::KernelLog;
 use crate::kmemleak::{self, Scan};
@@ -22,6 +22,8 @@ const SETTLE: Duration = Duration::from_secs(5);
 const UNLOAD: Duration = Duration::from_secs(5);
 /// Pause between two looks at something.
 const PAUSE: Duration = Duration::from_millis(20);
+/// How long the guest may take to let go of a channel whose offer was taken back.
+const RELEASE: Duration = Duration::from_secs(30);
 
 /// State of a running plan.
 #[derive(Debug)]
@@ -147,7 +149,7 @@ impl Runner {
             }
             Action::Sleep(time) => std::thread::sleep(*time),
             Action::Control(request) => match &mut self.control {
-                Some(control) => match control.request(request) {
+                Some(control) => match ask(control, request) {
                     Ok(answer) => report.stdout = Some(answer),
                     Err(error) => report.fail(error.to_string()),
                 },
@@ -265,6 +267,15 @@ fn judge_output(capture: Capture, stdout: &[u8], report: &mut Report) {
                 report.fail(format!("the output is no JSON: {error}"));
             }
         },
+    }
+}
+
+/// Asks the host; an offer as often as it takes.
+fn ask(control: &mut Control, request: &Value) -> Result<Value, ControlError> {
+    if request.get("op").and_then(Value::as_str) == Some("offer") {
+        control.request_until_taken(request, RELEASE)
+    } else {
+        control.request(request)
     }
 }
 
