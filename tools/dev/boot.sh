@@ -16,5 +16,5 @@ mapfile -t parts < <("$REPO/tools/dev/image.sh" "${WHICH:-packaged}" "$plan")
 # What the plan asks of the host, as in "make test".
 read -ra wanted <<<"$(sed -n 's/^# host://p' "$REPO/tools/dev/plan/$plan.plan" | tr '\n' ' ')"
 exec "$binaries/vaccel-host" run --kernel "${parts[0]}" --initrd "${parts[1]}" \
-    --cmdline "console=ttyS0 loglevel=7 panic=-1" --memory 1G \
+    --cmdline "console=ttyS0 loglevel=7 panic=-1 dma_debug_driver=vaccel" --memory 1G \
     --results "$OUT/boot.jsonl" "${wanted[@]}" "$@"

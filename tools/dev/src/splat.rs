@@ -82,6 +82,7 @@ const HARMLESS: &[&str] = &[
     "Kernel memory leak detector initialized",
     "DMA-API: preallocated",
     "DMA-API: debugging enabled by kernel config",
+    "DMA-API: enable driver filter for driver",
     "DMA-API: debugging disabled",
 ];
 

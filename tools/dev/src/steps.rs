@@ -35,6 +35,9 @@ impl Kernel {
 /// The programs a machine needs for the demo; tests need one more.
 const USER: &[&str] = &["vaccel-host", "vaccel-smoke", "guest-init"];
 const SELFTESTS: &str = "vaccel-selftests";
+/// DMA debugging looks at our driver alone: the kernel's udmabuf maps segments for its own device that
+/// are longer than that says it can.
+const CMDLINE: &str = "console=ttyS0 loglevel=5 panic=-1 dma_debug_driver=vaccel";
 
 /// Form and lint: rustfmt, clippy, rustdoc, the repository's own rules.
 pub fn form(run: &mut Runner) {
@@ -310,7 +313,7 @@ pub fn host_command(run: &Runner, kernel: &str, initrd: &str, seconds: u64) -> C
     let mut command = Command::new(program);
     command
         .args(["run", "--kernel", kernel, "--initrd", initrd])
-        .args(["--cmdline", "console=ttyS0 loglevel=5 panic=-1"])
+        .args(["--cmdline", CMDLINE])
         .args(["--memory", "1G"])
         .args(["--timeout", &seconds.to_string()])
         .env("VACCEL_OUTER_DIR", run.cache.join("outer"))

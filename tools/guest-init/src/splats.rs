@@ -63,6 +63,7 @@ const HARMLESS: &[&str] = &[
     "kmemleak: Memory pool initialized",
     "DMA-API: preallocated",
     "DMA-API: debugging enabled by kernel config",
+    "DMA-API: enable driver filter for driver",
 ];
 
 /// Taint bits that only a report sets: machine check, bad page, died, warning, soft lockup.
