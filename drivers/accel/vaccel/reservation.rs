@@ -264,26 +264,39 @@ impl Change<'_> {
         self.slots.iter_mut().find_map(Option::take)
     }
 
-    /// Notes that a queue will make the change in `step`; returns what has to stay until then: what is behind nothing any more, and what comes.
-    pub(crate) fn commit_queued(self, new: Option<Piece>, step: Step) -> KVVec<Arc<Backed>> {
+    /// Notes that a queue has yet to make the change, in `step`. Room for that was taken.
+    fn note_queued(&self, step: Step) {
         let queued = Queued {
             start: self.start,
             size: self.size,
             step,
         };
-        // Room for both was taken.
-        let _ = self
-            .reservation
-            .inner
-            .lock()
-            .queued
-            .push(queued, GFP_NOWAIT);
+        let mut inner = self.reservation.inner.lock();
+        let _ = inner.queued.push(queued, GFP_NOWAIT);
+    }
+
+    /// Notes that a queue will make the change in `step`; returns what has to stay until then: what
+    /// is behind nothing any more, and what comes.
+    pub(crate) fn commit_queued(self, new: Option<Piece>, step: Step) -> KVVec<Arc<Backed>> {
+        self.note_queued(step);
         let comes = new.clone().flatten();
         let mut stays = self.commit(new);
         if let Some(backed) = comes {
+            // Room for it was taken.
             let _ = stays.push(backed, GFP_NOWAIT);
         }
         stays
+    }
+
+    /// Notes that a queue may make the change in `step`: its caller did not wait for the answer. The
+    /// pieces stay as they are; returns what has to stay until then, which is what may come.
+    pub(crate) fn leave_queued(mut self, new: Option<Piece>, step: Step) -> KVVec<Arc<Backed>> {
+        self.note_queued(step);
+        if let Some(backed) = new.flatten() {
+            // Room for it was taken.
+            let _ = self.gone.push(backed, GFP_NOWAIT);
+        }
+        core::mem::take(&mut self.gone)
     }
 
     /// Notes that the host has made the change; returns what is behind nothing of it any more.

@@ -469,9 +469,17 @@ fn update(
         },
         List::new(&operations),
     )?;
-    device.process.call(&request, |_| Ok(()))?;
-    queue.keep_replaced(value, change.commit_queued(piece, step));
-    Ok(())
+    let told = device.process.call(&request, |_| Ok(()));
+    let stays = match &told {
+        Ok(()) => change.commit_queued(piece, step),
+        // The host has the message, and the queue may come to it.
+        Err(error) if error.errno == EINTR || error.errno == ETIMEDOUT => {
+            change.leave_queued(piece, step)
+        }
+        Err(_) => return told,
+    };
+    queue.keep_replaced(value, stays);
+    told
 }
 
 /// Makes an object resident on behalf of user space, and has the queue wait for it.
