@@ -15,8 +15,13 @@
 //!
 //! # Locks
 //!
-//! `Allocations::list` is held for list operations only. `CpuAccess::begun` is held while the exporter
-//! of a dma-buf is asked, which may wait for its devices; nothing else of ours is locked then.
+//! `Allocations::list` is held for list operations only. Asking the exporter of a dma-buf, which may
+//! wait for its devices, takes a [`Turn`] and no lock.
+
+use core::sync::atomic::{
+    AtomicBool,
+    Ordering, //
+};
 
 use kernel::prelude::*;
 use kernel::sync::aref::ARef;
@@ -60,6 +65,7 @@ use crate::io::{
     MemRemap, //
 };
 use crate::logic::range;
+use crate::turn::Turn;
 use crate::view::View;
 
 /// A GEM object of this driver.
@@ -93,15 +99,19 @@ enum Source {
 /// Whether an access of the CPU to somebody else's memory has begun.
 #[pin_data]
 struct CpuAccess {
+    /// Who asks the exporter, which may wait for its devices.
     #[pin]
-    begun: Mutex<bool>,
+    turn: Turn,
+    /// Changed by who has the turn.
+    begun: AtomicBool,
 }
 
 impl CpuAccess {
     fn new() -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
-                begun <- new_mutex!(false, "CpuAccess::begun"),
+                turn <- Turn::new(),
+                begun: AtomicBool::new(false),
             }),
             GFP_KERNEL,
         )
@@ -111,14 +121,14 @@ impl CpuAccess {
     ///
     /// Exporters want an access to begin before it ends, and to end before it begins again.
     fn sync(&self, object: &Object, flags: u32) -> HostResult {
-        let mut begun = self.begun.lock();
-        if *begun {
+        let _turn = self.turn.take()?;
+        if self.begun.load(Ordering::Relaxed) {
             object.end_cpu_access()?;
-            *begun = false;
+            self.begun.store(false, Ordering::Relaxed);
         }
         if flags & uapi::VACCEL_SYNC_FOR_CPU != 0 {
             object.begin_cpu_access()?;
-            *begun = true;
+            self.begun.store(true, Ordering::Relaxed);
         }
         Ok(())
     }
