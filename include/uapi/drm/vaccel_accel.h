@@ -156,6 +156,11 @@ extern "C" {
  * imported objects.
  */
 #define VACCEL_PARAM_PIN_LIMIT		11
+/**
+ * define VACCEL_PARAM_WATCHDOG_MS - Milliseconds that work on a bounded queue may make no progress
+ * unless the queue was made with a shorter time (module parameter watchdog_ms).
+ */
+#define VACCEL_PARAM_WATCHDOG_MS	12
 
 /** define VACCEL_FEATURE_ARG_SUBMIT - Argument objects and &DRM_IOCTL_VACCEL_SUBMIT. */
 #define VACCEL_FEATURE_ARG_SUBMIT	(1ULL << 0)
@@ -167,7 +172,12 @@ extern "C" {
 #define VACCEL_FEATURE_MANUAL_RESIDENCY	(1ULL << 3)
 /** define VACCEL_FEATURE_FENCE_SHARING - Fences as file descriptors. */
 #define VACCEL_FEATURE_FENCE_SHARING	(1ULL << 4)
-/** define VACCEL_FEATURE_SYNC_BRIDGE - Monitored fences to and from drm_syncobj and sync_file. */
+/**
+ * define VACCEL_FEATURE_SYNC_BRIDGE - Monitored fences to and from drm_syncobj and sync_file,
+ * dma_fences of submissions (&VACCEL_SUBMIT_OUT_SYNCOBJ, &VACCEL_OP_SYNCOBJ_WAIT,
+ * &VACCEL_OP_SYNCOBJ_SIGNAL, &VACCEL_OP_BO_ACCESS), &DRM_IOCTL_VACCEL_FENCE_WAIT_MANY and
+ * &DRM_IOCTL_VACCEL_FENCE_EVENTFD.
+ */
 #define VACCEL_FEATURE_SYNC_BRIDGE	(1ULL << 5)
 /** define VACCEL_FEATURE_URING - Operations as io_uring commands. */
 #define VACCEL_FEATURE_URING		(1ULL << 6)
@@ -324,8 +334,9 @@ struct drm_vaccel_vm_query {
 
 /**
  * define VACCEL_QUEUE_BOUNDED - Work ends in bounded time: it may carry dma_fences and has a
- * watchdog. It may wait only for what is sure to come: a fence value that is already reached, or
- * one that work on a bounded queue was submitted to signal. Any other wait: -EDEADLK.
+ * watchdog. It may wait only for what is sure to come: a dma_fence, a fence value that is already
+ * reached, or one that work on a bounded queue or an import of a dma_fence was queued to signal. Any
+ * other wait: -EDEADLK.
  */
 #define VACCEL_QUEUE_BOUNDED		0
 /**
@@ -362,8 +373,16 @@ struct drm_vaccel_queue_create {
 	__u32 queue;
 	/** @host_status: Out: the host's NTSTATUS. */
 	__u32 host_status;
+	/**
+	 * @timeout_ms: In: bounded queues: milliseconds that work whose end a dma_fence stands for may
+	 * make no progress before its vm is given up, 10 to &VACCEL_PARAM_WATCHDOG_MS; 0: that many.
+	 * Long-running queues: 0.
+	 */
+	__u32 timeout_ms;
+	/** @pad: Must be 0. */
+	__u32 pad;
 	/** @reserved: Must be 0. */
-	__u64 reserved[2];
+	__u64 reserved;
 };
 
 /** struct drm_vaccel_queue_query - Progress of a queue. */
@@ -720,6 +739,11 @@ struct drm_vaccel_residency {
 /**
  * struct drm_vaccel_fence_create - Make a monitored fence: a 64-bit value that the GPU and the CPU
  * signal by raising it, and wait for.
+ *
+ * When the vm fails, its fences are not signalled any more; waits for values not reached end with
+ * -EIO. The host may then set the value to the highest there is, so a value read from the page is
+ * no proof of success while the vm's state is not known. That value can be signalled like any other.
+ * Fences that tick by themselves (periodic ones) are not part of this interface.
  */
 struct drm_vaccel_fence_create {
 	/** @vm: In: handle. */
@@ -764,7 +788,11 @@ struct drm_vaccel_fence_signal {
 struct drm_vaccel_fence_query {
 	/** @fence: In: handle. */
 	__u32 fence;
-	/** @error: Out: first error recorded on the fence, a negative errno, or 0. */
+	/**
+	 * @error: Out: first error recorded on the fence, a negative errno, or 0: that of a dma_fence
+	 * that was imported, or -ETIME if its point did not come in time, -ENOENT if the handle of
+	 * its syncobj went before, -ECANCELED if whoever was to bring it went away. The error stays.
+	 */
 	__s32 error;
 	/** @value: Out: present value. */
 	__u64 value;
@@ -779,7 +807,8 @@ struct drm_vaccel_fence_query {
 /**
  * struct drm_vaccel_fence_wait - Wait until a fence has reached a value.
  *
- * A value that was reached counts as reached, also if the fence was rewound meanwhile.
+ * A value that was reached counts as reached, also if the fence was rewound meanwhile. The host is
+ * asked only for a value that is not.
  *
  * Errors: -ETIME at the deadline, -EIO if the vm is in error, -ENODEV if the adapter is gone.
  */
@@ -796,8 +825,8 @@ struct drm_vaccel_fence_wait {
 	__u64 observed_value;
 	/** @host_status: Out: the host's NTSTATUS. */
 	__u32 host_status;
-	/** @pad: Must be 0. */
-	__u32 pad;
+	/** @error: Out: first error recorded on the fence, a negative errno, or 0. */
+	__s32 error;
 	/** @reserved: Must be 0. */
 	__u64 reserved[2];
 };
@@ -815,7 +844,12 @@ struct drm_vaccel_wait_entry {
 	__u64 value;
 };
 
-/** struct drm_vaccel_fence_wait_many - Wait for all, or any, of several fences. */
+/**
+ * struct drm_vaccel_fence_wait_many - Wait for all, or any, of several fences.
+ *
+ * The fences may be of several vms. Errors: as &struct drm_vaccel_fence_wait, with -EIO and -ENODEV
+ * as soon as one of the fences cannot be reached any more (with &VACCEL_WAIT_ANY: none of them can).
+ */
 struct drm_vaccel_fence_wait_many {
 	/** @arg_bo: In: argument object with the list. */
 	__u32 arg_bo;
@@ -825,7 +859,7 @@ struct drm_vaccel_fence_wait_many {
 	__u64 arg_offset;
 	/** @deadline_ns: In: absolute time. */
 	__u64 deadline_ns;
-	/** @observed_value: Out: value of the fence named by @index. */
+	/** @observed_value: Out: with &VACCEL_WAIT_ANY, value of the fence named by @index. */
 	__u64 observed_value;
 	/** @flags: In: &VACCEL_WAIT_ANY. */
 	__u32 flags;
@@ -833,13 +867,22 @@ struct drm_vaccel_fence_wait_many {
 	__u32 index;
 	/** @host_status: Out: the host's NTSTATUS. */
 	__u32 host_status;
-	/** @pad: Must be 0. */
-	__u32 pad;
+	/**
+	 * @error: Out: first error recorded on the fence named by @index, or, if all are waited for, on
+	 * the first of them that has one; a negative errno, or 0.
+	 */
+	__s32 error;
 	/** @reserved: Must be 0. */
 	__u64 reserved[2];
 };
 
-/** struct drm_vaccel_fence_eventfd - Have an eventfd signalled once when a value is reached. */
+/**
+ * struct drm_vaccel_fence_eventfd - Have an eventfd signalled once when a value is reached.
+ *
+ * A value that is reached signals it at once. It is also signalled when the value cannot be reached
+ * any more: vm in error, adapter gone, this file closed; &DRM_IOCTL_VACCEL_FENCE_WAIT with
+ * @deadline_ns 0 tells which. If that is so already: -EIO or -ENODEV, and it is not signalled.
+ */
 struct drm_vaccel_fence_eventfd {
 	/** @fence: In: handle. */
 	__u32 fence;
@@ -858,7 +901,17 @@ struct drm_vaccel_fence_eventfd {
 /** define VACCEL_FENCE_WAIT_ONLY - The receiver can wait for the fence, not signal it. */
 #define VACCEL_FENCE_WAIT_ONLY		(1u << 0)
 
-/** struct drm_vaccel_fence_fd - A fence to a file descriptor or back (TO_FD, FROM_FD). */
+/**
+ * struct drm_vaccel_fence_fd - A fence to a file descriptor or back (TO_FD, FROM_FD).
+ *
+ * The file descriptor keeps the fence, may be passed to other processes and opened any number of
+ * times, in any vm of the same adapter. It outlives the vm of the fence. What is opened is a fence of
+ * its own with the same value.
+ *
+ * TO_FD: -EINVAL without &VACCEL_FENCE_SHAREABLE; -EACCES to pass on a fence that can only be waited
+ * for without &VACCEL_FENCE_WAIT_ONLY. FROM_FD: -EBADF if @fd is none, -EINVAL if it is no fence,
+ * -EXDEV if it is one of another adapter. To signal what can only be waited for: -EACCES.
+ */
 struct drm_vaccel_fence_fd {
 	/** @fence: In (TO_FD) or out (FROM_FD): handle. */
 	__u32 fence;
@@ -890,12 +943,20 @@ struct drm_vaccel_fence_fd {
 /**
  * struct drm_vaccel_sync - Tie a monitored fence to a syncobj or sync_file.
  *
- * SYNC_EXPORT: when @fence has reached @value the syncobj gets a signalled fence at @point; until
+ * SYNC_EXPORT: when @fence has reached @value the syncobj gets a signalled dma_fence at @point; until
  * then it has none, which is what WAIT_FOR_SUBMIT, WAIT_AVAILABLE and DRM_IOCTL_SYNCOBJ_EVENTFD
- * wait for. A sync_file is made only of a value that is already reached; otherwise -EBUSY.
+ * wait for. Points are asked for in rising order (else -EINVAL) and appear in that order. A value
+ * that cannot be reached any more gives a dma_fence with an error: -EIO (the vm is in error), -ENODEV
+ * (the adapter is gone), -ECANCELED (this file was closed). If that is so already the call fails, and
+ * gives none. A sync_file is made only of a value that is already reached; otherwise -EBUSY.
  *
- * SYNC_IMPORT: when the syncobj's point (or the sync_file) has signalled, @fence is set to @value.
- * Its error, if any, is recorded on the fence.
+ * SYNC_IMPORT: when the syncobj's point (or the sync_file) has signalled, @fence is raised to @value;
+ * the call does not wait for it. An error of the dma_fence is recorded on the fence, which is signalled
+ * all the same. A point that is missing: -EINVAL, or with &VACCEL_SYNC_WAIT_FOR_SUBMIT it is waited for
+ * until @deadline_ns, after which the error is -ETIME. @value has to be higher than with the import
+ * into the same fence before (else -EINVAL): imports signal in that order.
+ *
+ * -EBUSY: too many exports or imports of the file have yet to happen.
  */
 struct drm_vaccel_sync {
 	/** @fence: In: handle. */
@@ -934,6 +995,8 @@ struct drm_vaccel_sync {
 #define VACCEL_OP_UNBIND		7
 /** define VACCEL_OP_RESIDENCY - As RESIDENCY for one object: &struct drm_vaccel_op_residency. */
 #define VACCEL_OP_RESIDENCY		8
+/** define VACCEL_OP_BO_ACCESS - Implicit synchronisation: &struct drm_vaccel_op_bo_access. */
+#define VACCEL_OP_BO_ACCESS		9
 
 /** struct drm_vaccel_op_exec - Run a command buffer. */
 struct drm_vaccel_op_exec {
@@ -969,20 +1032,59 @@ struct drm_vaccel_op_fence {
 	__u64 reserved[5];
 };
 
-/** struct drm_vaccel_op_syncobj - Wait for or signal a syncobj in queue order. */
+/**
+ * struct drm_vaccel_op_syncobj - Wait for or signal a syncobj in queue order.
+ *
+ * WAIT: for the dma_fence that the syncobj has when the operation is submitted. None: -EINVAL, or
+ * with &VACCEL_SYNC_WAIT_FOR_SUBMIT the queue waits until it has one and that has signalled; on a
+ * bounded queue: -EDEADLK. Errors of dma_fences are ignored: the work behind runs.
+ *
+ * SIGNAL: bounded queues put a dma_fence into the syncobj when the submission is accepted, as
+ * &VACCEL_SUBMIT_OUT_SYNCOBJ does, which signals when the queue gets to the operation. Long-running
+ * queues put a signalled one there when the queue got so far, as SYNC_EXPORT does. Points have to rise
+ * (else -EINVAL). Bounded queues: -EBUSY while the syncobj has exports to come, or if too many
+ * dma_fences of the queue have not signalled.
+ */
 struct drm_vaccel_op_syncobj {
 	/** @opcode: &VACCEL_OP_SYNCOBJ_WAIT or &VACCEL_OP_SYNCOBJ_SIGNAL. */
 	__u32 opcode;
-	/** @flags: &VACCEL_SYNC_TIMELINE, &VACCEL_SYNC_WAIT_FOR_SUBMIT. */
+	/** @flags: &VACCEL_SYNC_TIMELINE; WAIT: &VACCEL_SYNC_WAIT_FOR_SUBMIT. */
 	__u32 flags;
 	/** @syncobj: Handle. */
 	__u32 syncobj;
 	/** @pad: Must be 0. */
 	__u32 pad;
-	/** @point: Timeline point. */
+	/** @point: Timeline point, not 0; 0 for a binary one. */
 	__u64 point;
 	/** @reserved: Must be 0. */
 	__u64 reserved[5];
+};
+
+/** define VACCEL_ACCESS_WRITE - The work writes to the object; otherwise it reads. */
+#define VACCEL_ACCESS_WRITE		(1u << 0)
+/** define VACCEL_ACCESS_WAIT - The queue waits until the object may be accessed that way. */
+#define VACCEL_ACCESS_WAIT		(1u << 1)
+
+/**
+ * struct drm_vaccel_op_bo_access - Say that the submission uses an object that others use too.
+ *
+ * Others are those who share it as a dma-buf and synchronise implicitly. With &VACCEL_ACCESS_WAIT the
+ * queue waits at this place for the dma_fences that the object's reservation holds against such an
+ * access: of writers, and for a write of readers. On a bounded queue the dma_fence of the whole
+ * submission joins them when the submission is accepted. A long-running queue only waits: without
+ * &VACCEL_ACCESS_WAIT -EINVAL.
+ */
+struct drm_vaccel_op_bo_access {
+	/** @opcode: &VACCEL_OP_BO_ACCESS. */
+	__u32 opcode;
+	/** @flags: &VACCEL_ACCESS_WRITE, &VACCEL_ACCESS_WAIT. */
+	__u32 flags;
+	/** @bo: GEM handle. */
+	__u32 bo;
+	/** @pad: Must be 0. */
+	__u32 pad;
+	/** @reserved: Must be 0. */
+	__u64 reserved[6];
 };
 
 /**
@@ -1054,7 +1156,15 @@ struct drm_vaccel_op_result {
 #define VACCEL_SUBMIT_RESULTS		(1u << 0)
 /** define VACCEL_SUBMIT_DONE_FENCE - Set @done_fence to @done_value behind the last operation. */
 #define VACCEL_SUBMIT_DONE_FENCE	(1u << 1)
-/** define VACCEL_SUBMIT_OUT_SYNCOBJ - Bounded queues: put a dma_fence into @out_syncobj. */
+/**
+ * define VACCEL_SUBMIT_OUT_SYNCOBJ - Bounded queues: put a dma_fence into @out_syncobj that signals
+ * when the whole submission is done. On a long-running queue: -EINVAL.
+ *
+ * It signals within bounded time, with an error if the work was not done: -ETIME, the work made no
+ * progress for too long and its vm was given up; -EIO, the vm failed while the work was the first in
+ * its queue; -ECANCELED, the work was behind such work, or its vm was given up for work on another
+ * queue, or its queue was destroyed; -ENODEV, the adapter is gone.
+ */
 #define VACCEL_SUBMIT_OUT_SYNCOBJ	(1u << 2)
 /** define VACCEL_SUBMIT_EXPECT_SEQ - Refuse with -ESTALE if @seq is not the next number. */
 #define VACCEL_SUBMIT_EXPECT_SEQ	(1u << 3)
@@ -1261,25 +1371,18 @@ enum {
 		VACCEL_IOCTL(DRM_IOWR, DRM_VACCEL_FENCE_QUERY, drm_vaccel_fence_query),
 	DRM_IOCTL_VACCEL_FENCE_WAIT =
 		VACCEL_IOCTL(DRM_IOWR, DRM_VACCEL_FENCE_WAIT, drm_vaccel_fence_wait),
-	/* planned */
 	DRM_IOCTL_VACCEL_FENCE_WAIT_MANY =
 		VACCEL_IOCTL(DRM_IOWR, DRM_VACCEL_FENCE_WAIT_MANY, drm_vaccel_fence_wait_many),
-	/* planned */
 	DRM_IOCTL_VACCEL_FENCE_EVENTFD =
 		VACCEL_IOCTL(DRM_IOWR, DRM_VACCEL_FENCE_EVENTFD, drm_vaccel_fence_eventfd),
-	/* planned */
 	DRM_IOCTL_VACCEL_FENCE_TO_FD =
 		VACCEL_IOCTL(DRM_IOWR, DRM_VACCEL_FENCE_TO_FD, drm_vaccel_fence_fd),
-	/* planned */
 	DRM_IOCTL_VACCEL_FENCE_FROM_FD =
 		VACCEL_IOCTL(DRM_IOWR, DRM_VACCEL_FENCE_FROM_FD, drm_vaccel_fence_fd),
-	/* planned */
 	DRM_IOCTL_VACCEL_SYNC_EXPORT =
 		VACCEL_IOCTL(DRM_IOWR, DRM_VACCEL_SYNC_EXPORT, drm_vaccel_sync),
-	/* planned */
 	DRM_IOCTL_VACCEL_SYNC_IMPORT =
 		VACCEL_IOCTL(DRM_IOWR, DRM_VACCEL_SYNC_IMPORT, drm_vaccel_sync),
-	/* planned: OUT_SYNCOBJ, and the operations SYNCOBJ_* */
 	DRM_IOCTL_VACCEL_SUBMIT =
 		VACCEL_IOCTL(DRM_IOWR, DRM_VACCEL_SUBMIT, drm_vaccel_submit),
 	DRM_IOCTL_VACCEL_BUDGET =
