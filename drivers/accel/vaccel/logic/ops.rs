@@ -6,6 +6,8 @@
 //! does not change any more. A record may be shorter or longer than this code knows
 //! (`op_stride`): missing bytes count as zeros, and unknown bytes must be zeros.
 
+use core::num::NonZeroU64;
+
 use zerocopy_derive::{
     FromBytes,
     Immutable,
@@ -29,17 +31,31 @@ pub mod opcode {
     pub const FENCE_WAIT: u32 = 2;
     /// Signal a fence.
     pub const FENCE_SIGNAL: u32 = 3;
-    /// First of the operations that the interface has and the driver has not yet.
-    pub const FIRST_PLANNED: u32 = 4;
-    /// Last of them.
-    pub const LAST_PLANNED: u32 = 5;
+    /// Wait for a syncobj.
+    pub const SYNCOBJ_WAIT: u32 = 4;
+    /// Signal a syncobj.
+    pub const SYNCOBJ_SIGNAL: u32 = 5;
     /// Bind in a reservation.
     pub const BIND: u32 = 6;
     /// Unbind in a reservation.
     pub const UNBIND: u32 = 7;
     /// Change residency.
     pub const RESIDENCY: u32 = 8;
+    /// Synchronise implicitly.
+    pub const BO_ACCESS: u32 = 9;
 }
+
+/// `VACCEL_SYNC_TIMELINE`.
+const SYNC_TIMELINE: u32 = 1 << 0;
+
+/// `VACCEL_SYNC_WAIT_FOR_SUBMIT`.
+const SYNC_WAIT_FOR_SUBMIT: u32 = 1 << 1;
+
+/// `VACCEL_ACCESS_WRITE`.
+const ACCESS_WRITE: u32 = 1 << 0;
+
+/// `VACCEL_ACCESS_WAIT`.
+const ACCESS_WAIT: u32 = 1 << 1;
 
 /// `VACCEL_BIND_FIXED`, which a queued binding must have.
 const BIND_FIXED: u32 = 1 << 3;
@@ -81,6 +97,31 @@ pub enum Op {
         fence: u32,
         /// Value.
         value: u64,
+    },
+    /// Wait for the dma_fence of a syncobj.
+    SyncobjWait {
+        /// Handle.
+        syncobj: u32,
+        /// Timeline point, none for a binary one.
+        point: Option<NonZeroU64>,
+        /// Whether one that is missing is waited for.
+        wait_for_submit: bool,
+    },
+    /// Put a dma_fence into a syncobj.
+    SyncobjSignal {
+        /// Handle.
+        syncobj: u32,
+        /// Timeline point, none for a binary one.
+        point: Option<NonZeroU64>,
+    },
+    /// Synchronise with the other users of an object.
+    BoAccess {
+        /// Handle.
+        bo: u32,
+        /// Whether the work writes to it.
+        write: bool,
+        /// Whether the queue waits for the others.
+        wait: bool,
     },
     /// Bind part of an object.
     Bind {
@@ -151,6 +192,27 @@ struct FenceRecord {
 
 #[derive(FromBytes, KnownLayout, Immutable)]
 #[repr(C)]
+struct SyncobjRecord {
+    opcode: u32,
+    flags: u32,
+    syncobj: u32,
+    pad: u32,
+    point: u64,
+    reserved: [u64; 5],
+}
+
+#[derive(FromBytes, KnownLayout, Immutable)]
+#[repr(C)]
+struct BoAccessRecord {
+    opcode: u32,
+    flags: u32,
+    bo: u32,
+    pad: u32,
+    reserved: [u64; 6],
+}
+
+#[derive(FromBytes, KnownLayout, Immutable)]
+#[repr(C)]
 struct BindRecord {
     opcode: u32,
     flags: u32,
@@ -178,6 +240,8 @@ const _: () = assert!(size_of::<BindRecord>() == RECORD);
 const _: () = assert!(size_of::<ResidencyRecord>() == RECORD);
 const _: () = assert!(size_of::<ExecRecord>() == RECORD);
 const _: () = assert!(size_of::<FenceRecord>() == RECORD);
+const _: () = assert!(size_of::<SyncobjRecord>() == RECORD);
+const _: () = assert!(size_of::<BoAccessRecord>() == RECORD);
 
 /// A list of records whose extent was checked.
 #[derive(Clone, Copy, Debug)]
@@ -225,10 +289,12 @@ fn parse(record: &[u8]) -> Result<Op, OpError> {
         opcode::FENCE_SIGNAL => {
             fence(&whole).map(|(fence, value)| Op::FenceSignal { fence, value })
         }
-        opcode::FIRST_PLANNED..=opcode::LAST_PLANNED => Err(OpError::Unsupported),
+        opcode::SYNCOBJ_WAIT => syncobj_wait(&whole),
+        opcode::SYNCOBJ_SIGNAL => syncobj_signal(&whole),
         opcode::BIND => bind(&whole),
         opcode::UNBIND => unbind(&whole),
         opcode::RESIDENCY => residency(&whole),
+        opcode::BO_ACCESS => bo_access(&whole),
         _ => Err(OpError::Invalid),
     }
 }
@@ -255,6 +321,50 @@ fn fence(record: &[u8; RECORD]) -> Result<(u32, u64), OpError> {
         return Err(OpError::Invalid);
     }
     Ok((record.fence, record.value))
+}
+
+/// Handle, flags other than `TIMELINE`, and point of a syncobj.
+fn syncobj(record: &[u8; RECORD]) -> Result<(u32, u32, Option<NonZeroU64>), OpError> {
+    let record: SyncobjRecord = zerocopy::transmute!(*record);
+    let point = NonZeroU64::new(record.point);
+    let timeline = record.flags & SYNC_TIMELINE != 0;
+    if record.pad != 0 || record.reserved != [0; 5] || timeline != point.is_some() {
+        return Err(OpError::Invalid);
+    }
+    Ok((record.syncobj, record.flags & !SYNC_TIMELINE, point))
+}
+
+fn syncobj_wait(record: &[u8; RECORD]) -> Result<Op, OpError> {
+    let (syncobj, flags, point) = syncobj(record)?;
+    if flags & !SYNC_WAIT_FOR_SUBMIT != 0 {
+        return Err(OpError::Invalid);
+    }
+    Ok(Op::SyncobjWait {
+        syncobj,
+        point,
+        wait_for_submit: flags & SYNC_WAIT_FOR_SUBMIT != 0,
+    })
+}
+
+fn syncobj_signal(record: &[u8; RECORD]) -> Result<Op, OpError> {
+    let (syncobj, flags, point) = syncobj(record)?;
+    if flags != 0 {
+        return Err(OpError::Invalid);
+    }
+    Ok(Op::SyncobjSignal { syncobj, point })
+}
+
+fn bo_access(record: &[u8; RECORD]) -> Result<Op, OpError> {
+    let record: BoAccessRecord = zerocopy::transmute!(*record);
+    let unknown = record.flags & !(ACCESS_WRITE | ACCESS_WAIT) != 0;
+    if unknown || record.pad != 0 || record.reserved != [0; 6] {
+        return Err(OpError::Invalid);
+    }
+    Ok(Op::BoAccess {
+        bo: record.bo,
+        write: record.flags & ACCESS_WRITE != 0,
+        wait: record.flags & ACCESS_WAIT != 0,
+    })
 }
 
 fn bind(record: &[u8; RECORD]) -> Result<Op, OpError> {
