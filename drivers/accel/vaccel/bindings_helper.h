@@ -9,9 +9,13 @@
 #include <linux/completion.h>
 #include <linux/dma-fence.h>
 #include <linux/dma-fence-chain.h>
+#include <linux/dma-fence-unwrap.h>
+#include <linux/eventfd.h>
 #include <linux/hyperv.h>
 #include <linux/io.h>
+#include <linux/kthread.h>
 #include <linux/mm.h>
+#include <linux/sync_file.h>
 #include <linux/workqueue.h>
 
 #include <drm/drm_accel.h>

@@ -16,6 +16,7 @@ pub mod event;
 pub mod file;
 pub mod gem;
 pub mod ioctl;
+pub mod point_wait;
 pub mod print;
 pub mod syncobj;
 
@@ -42,9 +43,16 @@ pub use self::{
         DriverFile,
         File, //
     },
+    point_wait::{
+        PointWait,
+        PointWaiter, //
+    },
     print::{
         ObjectStat,
         Printer, //
     },
-    syncobj::SyncObj, //
+    syncobj::{
+        ChainNode,
+        SyncObj, //
+    },
 };

@@ -6,15 +6,20 @@
 
 #include <linux/cgroup_dmem.h>
 #include <linux/completion.h>
+#include <linux/devcoredump.h>
 #include <linux/dma-direct.h>
 #include <linux/dma-fence-chain.h>
 #include <linux/dma-map-ops.h>
+#include <linux/dma-resv.h>
 #include <linux/fs.h>
 #include <linux/hyperv.h>
 #include <linux/iommu-dma.h>
 #include <linux/ioport.h>
 #include <linux/mm.h>
 #include <linux/scatterlist.h>
+#include <linux/sched.h>
+#include <linux/sched/mm.h>
+#include <linux/signal.h>
 #include <linux/string.h>
 #include <linux/swap.h>
 #include <linux/swiotlb.h>
@@ -216,14 +221,97 @@ struct dma_fence_chain *vaccel_dma_fence_chain_alloc(void)
 	return dma_fence_chain_alloc();
 }
 
+void vaccel_dma_fence_chain_free(struct dma_fence_chain *chain)
+{
+	dma_fence_chain_free(chain);
+}
+
+u64 vaccel_dma_fence_chain_seqno(struct dma_fence *fence)
+{
+	return to_dma_fence_chain(fence) ? fence->seqno : 0;
+}
+
+void vaccel_dma_fence_get(struct dma_fence *fence)
+{
+	dma_fence_get(fence);
+}
+
 void vaccel_dma_fence_put(struct dma_fence *fence)
 {
 	dma_fence_put(fence);
 }
 
+bool vaccel_dma_fence_is_signaled(struct dma_fence *fence)
+{
+	return dma_fence_is_signaled(fence);
+}
+
+/* dma_fence_get_status() without the lock of the fence. Whoever signals it sets the error before. */
+int vaccel_dma_fence_error(struct dma_fence *fence)
+{
+	return test_bit_acquire(DMA_FENCE_FLAG_SIGNALED_BIT, &fence->flags) ?
+	       READ_ONCE(fence->error) : 0;
+}
+
+void vaccel_dma_fence_set_error(struct dma_fence *fence, int error)
+{
+	dma_fence_set_error(fence, error);
+}
+
+bool vaccel_dma_fence_begin_signalling(void)
+{
+	return dma_fence_begin_signalling();
+}
+
+void vaccel_dma_fence_end_signalling(bool cookie)
+{
+	dma_fence_end_signalling(cookie);
+}
+
+void vaccel_drm_syncobj_get(struct drm_syncobj *obj)
+{
+	drm_syncobj_get(obj);
+}
+
 void vaccel_drm_syncobj_put(struct drm_syncobj *obj)
 {
 	drm_syncobj_put(obj);
+}
+
+struct dma_fence *vaccel_drm_syncobj_fence_get(struct drm_syncobj *obj)
+{
+	return drm_syncobj_fence_get(obj);
+}
+
+void vaccel_dma_resv_lock(struct dma_resv *resv)
+{
+	/* Without a context there is nothing to back off for. */
+	dma_resv_lock(resv, NULL);
+}
+
+enum dma_resv_usage vaccel_dma_resv_usage_rw(bool write)
+{
+	return dma_resv_usage_rw(write);
+}
+
+void vaccel_dev_coredumpv(struct device *dev, void *data, size_t len)
+{
+	dev_coredumpv(dev, data, len, GFP_KERNEL);
+}
+
+void vaccel_allow_kernel_signal(int sig)
+{
+	allow_kernel_signal(sig);
+}
+
+unsigned int vaccel_memalloc_noreclaim_save(void)
+{
+	return memalloc_noreclaim_save();
+}
+
+void vaccel_memalloc_noreclaim_restore(unsigned int flags)
+{
+	memalloc_noreclaim_restore(flags);
 }
 
 void vaccel_init_completion(struct completion *x)
@@ -271,4 +359,9 @@ struct workqueue_struct *vaccel_alloc_workqueue(const char *name, unsigned int f
 						int max_active)
 {
 	return alloc_workqueue("%s", flags, max_active, name);
+}
+
+void vaccel_current_comm(char *name)
+{
+	strscpy_pad(name, current->comm, TASK_COMM_LEN);
 }

@@ -5,6 +5,7 @@
 #ifndef _VACCEL_HELPERS_H_
 #define _VACCEL_HELPERS_H_
 
+#include <linux/dma-resv.h>
 #include <linux/pgtable.h>
 #include <linux/types.h>
 
@@ -70,8 +71,27 @@ struct file *vaccel_fault_unlock(struct vm_fault *vmf);
 void vaccel_vma_map_io_read_only(struct vm_area_struct *vma);
 
 struct dma_fence_chain *vaccel_dma_fence_chain_alloc(void);
+void vaccel_dma_fence_chain_free(struct dma_fence_chain *chain);
+u64 vaccel_dma_fence_chain_seqno(struct dma_fence *fence);
+void vaccel_dma_fence_get(struct dma_fence *fence);
 void vaccel_dma_fence_put(struct dma_fence *fence);
+bool vaccel_dma_fence_is_signaled(struct dma_fence *fence);
+int vaccel_dma_fence_error(struct dma_fence *fence);
+void vaccel_dma_fence_set_error(struct dma_fence *fence, int error);
+bool vaccel_dma_fence_begin_signalling(void);
+void vaccel_dma_fence_end_signalling(bool cookie);
+void vaccel_drm_syncobj_get(struct drm_syncobj *obj);
 void vaccel_drm_syncobj_put(struct drm_syncobj *obj);
+struct dma_fence *vaccel_drm_syncobj_fence_get(struct drm_syncobj *obj);
+
+void vaccel_dma_resv_lock(struct dma_resv *resv);
+enum dma_resv_usage vaccel_dma_resv_usage_rw(bool write);
+
+void vaccel_dev_coredumpv(struct device *dev, void *data, size_t len);
+
+void vaccel_allow_kernel_signal(int sig);
+unsigned int vaccel_memalloc_noreclaim_save(void);
+void vaccel_memalloc_noreclaim_restore(unsigned int flags);
 
 void vaccel_init_completion(struct completion *x);
 void vaccel_reinit_completion(struct completion *x);
@@ -86,5 +106,7 @@ bool vaccel_hv_is_isolated(void);
 void vaccel_flush_workqueue(struct workqueue_struct *wq);
 struct workqueue_struct *vaccel_alloc_workqueue(const char *name, unsigned int flags,
 						int max_active);
+
+void vaccel_current_comm(char *name);
 
 #endif /* _VACCEL_HELPERS_H_ */

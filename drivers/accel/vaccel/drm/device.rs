@@ -25,6 +25,10 @@ use kernel::{
         to_result, //
     },
     prelude::*,
+    str::{
+        BStr,
+        CString, //
+    },
     sync::aref::{
         ARef,
         AlwaysRefCounted, //
@@ -50,6 +54,13 @@ pub enum WedgeRecovery {
     Rebind,
     /// Unbind, reset the bus device, bind.
     BusReset,
+}
+
+/// The name of a task, which ends at the first zero.
+fn task_name(name: &[u8]) -> &BStr {
+    let end = name.iter().position(|&c| c == 0).unwrap_or(name.len());
+
+    BStr::from_bytes(name.split_at(end).0)
 }
 
 /// A [`Device`] that was not registered yet.
@@ -213,7 +224,7 @@ impl<T: drm::Driver> Device<T> {
         }
     }
 
-    /// Tells user space that the device is unusable and how it may be recovered.
+    /// Tells user space that the device is unusable and how it may be recovered. May sleep.
     ///
     /// The event is the one `drm_dev_wedged_event()` sends. That function itself takes every device
     /// to have a primary minor, which accel devices lack.
@@ -222,12 +233,39 @@ impl<T: drm::Driver> Device<T> {
     ///
     /// `ENODEV` if the device is unplugged, or what sending the event returns.
     pub fn wedged(&self, recovery: WedgeRecovery) -> Result {
-        let text = match recovery {
+        self.send_wedged(recovery, None)
+    }
+
+    /// Tells user space that the device failed and serves again, and which task it was busy for: the
+    /// number and the name of that. May sleep.
+    ///
+    /// The event is for telemetry; whether it could be sent is not told.
+    pub fn report_wedged(&self, task: Option<(i32, &[u8])>) {
+        let _ = self.send_wedged(WedgeRecovery::None, task);
+    }
+
+    /// Sends the event of a wedged device. The task is left out if there is no memory for it.
+    fn send_wedged(&self, recovery: WedgeRecovery, task: Option<(i32, &[u8])>) -> Result {
+        let recovery = match recovery {
             WedgeRecovery::None => c"WEDGED=none",
             WedgeRecovery::Rebind => c"WEDGED=rebind",
             WedgeRecovery::BusReset => c"WEDGED=bus-reset",
         };
-        let mut env = [text.as_char_ptr().cast_mut(), core::ptr::null_mut()];
+        let task = task.and_then(|(pid, name)| {
+            let pid = CString::try_from_fmt(fmt!("PID={pid}")).ok()?;
+            let name = CString::try_from_fmt(fmt!("TASK={}", task_name(name))).ok()?;
+            Some((pid, name))
+        });
+        let (pid, name) = match &task {
+            Some((pid, name)) => (pid.as_char_ptr(), name.as_char_ptr()),
+            None => (core::ptr::null(), core::ptr::null()),
+        };
+        let mut env = [
+            recovery.as_char_ptr().cast_mut(),
+            pid.cast_mut(),
+            name.cast_mut(),
+            core::ptr::null_mut(),
+        ];
 
         let _guard = self.enter().ok_or(ENODEV)?;
         // SAFETY:

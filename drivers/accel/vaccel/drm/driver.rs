@@ -119,7 +119,7 @@ impl<T: Driver> VTable<T> {
 
         fops.owner = this_module::<T::OwnerModule>().as_ptr();
         fops.open = Some(bindings::accel_open);
-        fops.release = Some(bindings::drm_release);
+        fops.release = Some(drm::File::<T::File>::release_callback);
         fops.unlocked_ioctl = Some(bindings::drm_ioctl);
         #[cfg(CONFIG_COMPAT)]
         {

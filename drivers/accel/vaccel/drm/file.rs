@@ -8,12 +8,14 @@ use core::marker::PhantomData;
 
 use kernel::{
     prelude::*,
+    sync::Arc,
     types::Opaque, //
 };
 
 use crate::{
     bindings,
-    drm, //
+    drm,
+    drm::point_wait::PointWaits, //
 };
 
 /// Data of an open file, made by the driver.
@@ -33,9 +35,15 @@ pub trait DriverFile: Send + Sync + Sized {
 /// # Invariants
 ///
 /// The inner value is a valid `struct drm_file` opened through `T`, with `driver_priv` pointing to
-/// the `T` that `T::open` made.
+/// an [`Opened`] that holds what `T::open` made.
 #[repr(transparent)]
 pub struct File<T: DriverFile>(Opaque<bindings::drm_file>, PhantomData<T>);
+
+/// What belongs to an open file.
+struct Opened<T> {
+    points: Arc<PointWaits>,
+    data: Pin<KBox<T>>,
+}
 
 impl<T: DriverFile> File<T> {
     /// Makes a reference of what the DRM core gives to callbacks.
@@ -54,11 +62,26 @@ impl<T: DriverFile> File<T> {
         self.0.get()
     }
 
+    fn opened(&self) -> &Opened<T> {
+        // SAFETY: By the type invariants `driver_priv` points to it, and it lives as long as the file.
+        unsafe { &*(*self.as_raw()).driver_priv.cast() }
+    }
+
     /// The driver's data of this file.
     pub fn inner(&self) -> Pin<&T> {
-        // SAFETY: By the type invariants `driver_priv` points to the pinned data, which lives as
-        // long as the file.
-        unsafe { Pin::new_unchecked(&*(*self.as_raw()).driver_priv.cast::<T>()) }
+        self.opened().data.as_ref()
+    }
+
+    pub(super) fn point_waits(&self) -> &Arc<PointWaits> {
+        &self.opened().points
+    }
+
+    fn open(dev: &drm::Device<T::Driver>) -> Result<KBox<Opened<T>>> {
+        let opened = Opened {
+            points: PointWaits::new()?,
+            data: T::open(dev)?,
+        };
+        Ok(KBox::new(opened, GFP_KERNEL)?)
     }
 
     /// The `open` callback of `struct drm_driver`.
@@ -73,17 +96,35 @@ impl<T: DriverFile> File<T> {
         // SAFETY: The minor that is being opened holds a reference to the device.
         let dev = unsafe { drm::Device::from_raw(dev) };
 
-        match T::open(dev) {
-            Ok(inner) => {
-                // SAFETY: The data stays pinned: it is only dropped in place, by
-                // `postclose_callback()`.
-                let inner = unsafe { Pin::into_inner_unchecked(inner) };
+        match Self::open(dev) {
+            Ok(opened) => {
                 // SAFETY: The file is valid and nobody else uses it before this callback returns.
-                unsafe { (*file).driver_priv = KBox::into_raw(inner).cast() };
+                unsafe { (*file).driver_priv = KBox::into_raw(opened).cast() };
                 0
             }
             Err(e) => e.to_errno(),
         }
+    }
+
+    /// The `release` callback of `struct file_operations`.
+    ///
+    /// The core drops the syncobjs of the file before it calls `postclose`, without the lock under which
+    /// they are looked up, so the threads that use them have to end before.
+    ///
+    /// # Safety
+    ///
+    /// Only for the core, with a file opened through `T` whose last reference is gone.
+    pub(super) unsafe extern "C" fn release_callback(
+        inode: *mut bindings::inode,
+        filp: *mut bindings::file,
+    ) -> c_int {
+        // SAFETY: The DRM core keeps its file here from `open` to `release`.
+        let file = unsafe { (*filp).private_data }.cast::<bindings::drm_file>();
+
+        // SAFETY: The file was opened, and is freed only below.
+        unsafe { Self::from_raw(file) }.point_waits().close();
+        // SAFETY: The arguments are the core's own.
+        unsafe { bindings::drm_release(inode, filp) }
     }
 
     /// The `postclose` callback of `struct drm_driver`.
@@ -97,12 +138,14 @@ impl<T: DriverFile> File<T> {
     ) {
         // SAFETY: The core calls `postclose` only for files it calls `open` for; the pointer is null
         // if that failed.
-        let inner = unsafe { (*file).driver_priv }.cast::<T>();
-        if !inner.is_null() {
-            // SAFETY: The pointer came from `KBox::into_raw()` in `open_callback()`, and nobody can
-            // reach it once the file is being freed.
-            drop(unsafe { KBox::from_raw(inner) });
+        let opened = unsafe { (*file).driver_priv }.cast::<Opened<T>>();
+        if opened.is_null() {
+            return;
         }
+        // SAFETY: The pointer came from `KBox::into_raw()` in `open_callback()`, and nobody can reach
+        // it once the file is being freed: neither an ioctl, nor a thread of `points`, which
+        // `release_callback()` has ended.
+        drop(unsafe { KBox::from_raw(opened) });
     }
 }
 

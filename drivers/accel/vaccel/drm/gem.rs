@@ -21,6 +21,7 @@
 pub mod import;
 pub mod io;
 pub mod pages;
+pub mod reservation;
 pub mod shmem;
 pub mod window;
 

@@ -93,6 +93,14 @@ impl Completion {
         unsafe { bindings::completion_done(self.inner.get()) }
     }
 
+    /// Waits for the event, however long that takes, not minding signals.
+    ///
+    /// Only for what cannot fail to happen soon.
+    pub fn wait(&self) {
+        // SAFETY: The completion is initialised.
+        unsafe { bindings::wait_for_completion(self.inner.get()) };
+    }
+
     /// Waits for the event, for `timeout` at most, not minding signals.
     pub fn wait_timeout(&self, timeout: Jiffies) -> Wait {
         // SAFETY: The completion is initialised.
