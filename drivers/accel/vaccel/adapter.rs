@@ -17,6 +17,7 @@ use kernel::time::{
     Delta, //
 };
 
+use crate::background::Background;
 use crate::budget::Watch;
 use crate::events::Events;
 use crate::global::Global;
@@ -39,13 +40,14 @@ use crate::memory_charge::{
     Regions,
     Segment, //
 };
+use crate::out_fence::OutQueues;
+use crate::sync_export::Exports;
 use crate::transport::{
     Transport,
     Wait, //
 };
 use crate::view::Views;
 use crate::vmbus;
-use crate::workqueue::OwnedQueue;
 
 /// How long an adapter that stops waits for its clients' objects to be given back.
 const SETTLE_MS: i64 = 10_000;
@@ -98,8 +100,12 @@ pub(crate) struct Adapter {
     pub(crate) next_cookie: AtomicU64,
     /// How often an adapter with this LUID has been opened before.
     pub(crate) resets: u64,
-    /// Where the reapers of its clients work.
-    pub(crate) reapers: Arc<OwnedQueue>,
+    /// Who works for its clients.
+    pub(crate) background: Background,
+    /// What is to appear in syncobjs.
+    pub(crate) exports: Arc<Exports>,
+    /// The queues with dma_fences.
+    pub(crate) out_queues: Arc<OutQueues>,
     /// What the CPU sees of the host's memory.
     pub(crate) views: Arc<Views>,
     /// Who wants to know of its budget.
@@ -129,11 +135,11 @@ impl Adapter {
         global: &Global,
         function: Function,
         resets: u64,
-        reapers: &Arc<OwnedQueue>,
+        background: &Background,
     ) -> Result<Arc<Self>> {
         let link = Link::open(device, None)?;
         // From here on the channel must be closed, also if what follows fails.
-        Self::introduce(&link, global, function, resets, reapers).inspect_err(|_| link.close())
+        Self::introduce(&link, global, function, resets, background).inspect_err(|_| link.close())
     }
 
     fn introduce(
@@ -141,7 +147,7 @@ impl Adapter {
         global: &Global,
         function: Function,
         resets: u64,
-        reapers: &Arc<OwnedQueue>,
+        background: &Background,
     ) -> Result<Arc<Self>> {
         let way = |vgpu_luid, asynchronous| Transport {
             version: function.version,
@@ -176,7 +182,9 @@ impl Adapter {
                 handle,
                 next_cookie: AtomicU64::new(FIRST_COOKIE + 1),
                 resets,
-                reapers: reapers.clone(),
+                background: background.clone(),
+                exports: Arc::pin_init(Exports::new(), GFP_KERNEL)?,
+                out_queues: Arc::pin_init(OutQueues::new(), GFP_KERNEL)?,
                 views: Arc::pin_init(Views::new(), GFP_KERNEL)?,
                 watch: Arc::pin_init(Watch::new(), GFP_KERNEL)?,
                 regions: Arc::pin_init(Regions::new(), GFP_KERNEL)?,
@@ -202,7 +210,7 @@ impl Adapter {
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
         self.watch.stop();
-        self.events.wake_all();
+        self.events.disturb_all();
     }
 
     /// Whether the adapter is about to go, or gone.
@@ -223,7 +231,7 @@ impl Adapter {
     /// Ends every wait for this adapter; what is left fails with `ENODEV`.
     pub(crate) fn fail(&self) {
         self.transport.vgpu.fail();
-        self.events.wake_all();
+        self.events.disturb_all();
     }
 
     /// Whether guest memory is shared by page lists; otherwise by GPADLs.

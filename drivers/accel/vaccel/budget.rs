@@ -397,7 +397,7 @@ pub(crate) fn subscribe(
     }
     subscription
         .watch
-        .add(watcher.clone(), &client.process.adapter.reapers)?;
+        .add(watcher.clone(), &client.process.adapter.background.reapers)?;
     *current = Some(watcher);
     Ok(())
 }

@@ -35,6 +35,7 @@ use crate::adapter::{
     Adapter,
     Function, //
 };
+use crate::background::Background;
 use crate::bound;
 use crate::driver::VaccelDrm;
 use crate::drm;
@@ -44,7 +45,6 @@ use crate::gpupv::{
     Version, //
 };
 use crate::vmbus;
-use crate::workqueue::OwnedQueue;
 
 global_lock! {
     // SAFETY: `init` below is called once, before the first bus driver is registered.
@@ -84,8 +84,8 @@ pub(crate) struct Room {
     entries: KVec<Entry>,
     /// Negotiated with the first function, kept for the others (protocol 1.1).
     version: Option<Version>,
-    /// Where the reapers work; there while bus drivers are registered.
-    reapers: Option<Arc<OwnedQueue>>,
+    /// Who works in the background; there while bus drivers are registered.
+    background: Option<Background>,
 }
 
 impl Room {
@@ -94,19 +94,19 @@ impl Room {
             global: GlobalPart::Absent,
             entries: KVec::new(),
             version: None,
-            reapers: None,
+            background: None,
         }
     }
 
     /// Opens the room, before the first bus driver is registered.
-    pub(crate) fn open(&mut self, reapers: Arc<OwnedQueue>) {
-        self.reapers = Some(reapers);
+    pub(crate) fn open(&mut self, background: Background) {
+        self.background = Some(background);
     }
 
-    /// Closes it, after the last bus driver is gone. The caller waits for the reapers.
-    pub(crate) fn close(&mut self) -> Option<Arc<OwnedQueue>> {
+    /// Closes it, after the last bus driver is gone.
+    pub(crate) fn close(&mut self) {
         self.entries = KVec::new();
-        self.reapers.take()
+        self.background = None;
     }
 
     /// The version negotiated by an earlier function.
@@ -197,9 +197,7 @@ impl Room {
             for entry in &mut self.entries {
                 entry.stop(!gone);
             }
-            global.fail();
-            global.link.close();
-            global.io.close();
+            global.close();
         }
         self.global = GlobalPart::Absent;
     }
@@ -229,12 +227,12 @@ impl Room {
     }
 
     /// Opens the global channel if it is there and was not opened yet.
-    fn global(&mut self, version: Version) -> Option<Arc<Global>> {
+    fn global(&mut self, version: Version, background: &Background) -> Option<Arc<Global>> {
         if let GlobalPart::Waiting(device) = &self.global {
             let device = device.clone();
             // SAFETY: The room names only bound devices, see the lifetime rules of this module.
             let bound = unsafe { bound::vmbus(&device) };
-            self.global = match Global::open(bound, version) {
+            self.global = match Global::open(bound, version, background) {
                 Ok(global) => GlobalPart::Open(global),
                 Err(error) => {
                     dev_err!(
@@ -263,17 +261,20 @@ impl Room {
             return;
         };
         let version = function.version;
-        let (Some(global), Some(reapers)) = (self.global(version), self.reapers.clone()) else {
+        let Some(background) = self.background.clone() else {
+            return;
+        };
+        let Some(global) = self.global(version, &background) else {
             return;
         };
         if let Some(entry) = self.find(luid) {
-            entry.start(&global, &reapers);
+            entry.start(&global, &background);
         }
     }
 }
 
 impl Entry {
-    fn start(&mut self, global: &Global, reapers: &Arc<OwnedQueue>) {
+    fn start(&mut self, global: &Global, background: &Background) {
         let (Some((pci, function)), Some(channel)) = (&self.function, &self.channel) else {
             return;
         };
@@ -281,7 +282,7 @@ impl Entry {
         let bound = unsafe { bound::vmbus(channel) };
         // SAFETY: As above.
         let parent = unsafe { bound::pci(pci) };
-        let opened = Adapter::open(bound, global, *function, self.starts, reapers);
+        let opened = Adapter::open(bound, global, *function, self.starts, background);
         let started = opened.and_then(|adapter| {
             let registered = drm::UnregisteredDevice::<VaccelDrm>::new(parent, Ok(adapter.clone()))
                 .and_then(|device| {

@@ -13,6 +13,7 @@ use kernel::device::Bound;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
+use crate::background::Background;
 use crate::events::Events;
 use crate::gpupv::{
     self,
@@ -43,8 +44,12 @@ impl Global {
     /// # Errors
     ///
     /// Those of the channel, of the MMIO window, and of the host.
-    pub(crate) fn open(device: &vmbus::Device<Bound>, version: Version) -> Result<Arc<Self>> {
-        let events = Arc::pin_init(Events::new(), GFP_KERNEL)?;
+    pub(crate) fn open(
+        device: &vmbus::Device<Bound>,
+        version: Version,
+        background: &Background,
+    ) -> Result<Arc<Self>> {
+        let events = Arc::pin_init(Events::new(background.alarms.clone()), GFP_KERNEL)?;
         let link = Link::open(device, Some(events.clone()))?;
         // From here on the channel must be closed, also if what follows fails.
         let opened = Self::announce(device, version, &link);
@@ -89,9 +94,17 @@ impl Global {
         self.asynchronous.store(on, Ordering::Relaxed);
     }
 
+    /// Closes the channel. Sleeps.
+    pub(crate) fn close(&self) {
+        self.fail();
+        self.link.close();
+        self.io.close();
+        self.events.close();
+    }
+
     /// Ends every wait for the host; what is left fails with `ENODEV`.
     pub(crate) fn fail(&self) {
         self.link.fail();
-        self.events.wake_all();
+        self.events.disturb_all();
     }
 }

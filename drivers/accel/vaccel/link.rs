@@ -79,6 +79,8 @@ pub(crate) enum Wait {
     Killable,
     /// [`REPLY_TIMEOUT_MS`].
     Bounded,
+    /// So many milliseconds.
+    Within(u32),
     /// Only the end of the channel: somebody has to learn that the host let go of an object. Not for
     /// a caller that anybody waits for.
     ToTheEnd,
@@ -405,22 +407,27 @@ impl Link {
     /// is still being probed is not closed by anybody before the probe ends.
     fn wait(&self, call: &Call, wait: Wait, gone: impl Fn() -> bool) -> Result {
         let slice = msecs_to_jiffies(WAIT_SLICE_MS);
-        let mut waited_ms = 0;
+        let mut waited_ms: u32 = 0;
         loop {
             if gone() {
                 return Err(ENODEV);
             }
             let end = match wait {
                 Wait::Killable => call.done.wait_killable_timeout(slice),
-                Wait::Bounded | Wait::ToTheEnd => call.done.wait_timeout(slice),
+                Wait::Bounded | Wait::Within(_) | Wait::ToTheEnd => call.done.wait_timeout(slice),
             };
             match end {
                 WaitEnd::Done => return Ok(()),
                 WaitEnd::Signal => return Err(EINTR),
                 WaitEnd::TimedOut if self.channel.is_gone() => return Err(ENODEV),
-                WaitEnd::TimedOut => waited_ms += WAIT_SLICE_MS,
+                WaitEnd::TimedOut => waited_ms = waited_ms.saturating_add(WAIT_SLICE_MS),
             }
-            if wait != Wait::ToTheEnd && waited_ms >= REPLY_TIMEOUT_MS {
+            let most = match wait {
+                Wait::Killable | Wait::Bounded => REPLY_TIMEOUT_MS,
+                Wait::Within(most) => most,
+                Wait::ToTheEnd => continue,
+            };
+            if waited_ms >= most {
                 return Err(ETIMEDOUT);
             }
         }

@@ -48,7 +48,10 @@ impl Process {
     ///
     /// Those of [`Transport::create`](crate::transport::Transport::create).
     pub(crate) fn new(adapter: Arc<Adapter>) -> HostResult<Arc<Self>> {
-        let reaper = Reaper::new(adapter.transport.clone(), adapter.reapers.clone())?;
+        let reaper = Reaper::new(
+            adapter.transport.clone(),
+            adapter.background.reapers.clone(),
+        )?;
         let cookie = adapter.next_cookie.fetch_add(1, Ordering::Relaxed);
         let body = KBox::new(
             // CAST: thread ids are positive.
