@@ -6,7 +6,6 @@
 //! it behind the change; whoever wants to know whether a queue is idle has it signalled once and looks.
 
 use core::sync::atomic::{
-    AtomicBool,
     AtomicU64,
     Ordering, //
 };
@@ -32,6 +31,7 @@ use crate::gpupv::Handle;
 use crate::host_error::HostResult;
 use crate::queue::ReplacedList;
 use crate::reaper::Owned;
+use crate::release::Done;
 use crate::sync::{
     Completion,
     Wait, //
@@ -47,8 +47,8 @@ const STEP_MS: u32 = 1;
 #[pin_data]
 pub(crate) struct Progress {
     context: Owned,
-    /// Whether the host has acknowledged that the queue is gone.
-    gone: Arc<AtomicBool>,
+    /// Completed when the host has acknowledged that the queue is gone.
+    gone: Arc<Done>,
     // Behind the queue, which signals it until it is gone.
     fence: SetOnce<Arc<Fence>>,
     /// The last value given to a step. A step that failed leaves a gap.
@@ -62,7 +62,7 @@ pub(crate) struct Progress {
 
 impl Progress {
     /// The progress of the queue `context`, of which `gone` will say that it is no more.
-    pub(crate) fn new(context: Owned, gone: Arc<AtomicBool>) -> impl PinInit<Self> {
+    pub(crate) fn new(context: Owned, gone: Arc<Done>) -> impl PinInit<Self> {
         pin_init!(Self {
             context,
             gone,
@@ -71,6 +71,11 @@ impl Progress {
             probed: AtomicU64::new(0),
             replaced <- new_mutex!(ReplacedList::new(), "Progress::replaced"),
         })
+    }
+
+    /// Completed when the host has acknowledged that the queue is gone.
+    pub(crate) fn gone(&self) -> Arc<Done> {
+        self.gone.clone()
     }
 
     /// The host's handle of the queue.
@@ -86,7 +91,7 @@ impl Progress {
     pub(crate) fn fence(&self, device: &Arc<Device>) -> HostResult<&Arc<Fence>> {
         if self.fence.as_ref().is_none() {
             // Somebody else may be faster: then this one goes again.
-            self.fence.populate(Fence::new(device.clone(), 0)?);
+            self.fence.populate(Fence::internal(device.clone())?);
         }
         Ok(self.fence.as_ref().ok_or(EIO)?)
     }
@@ -144,13 +149,13 @@ impl Progress {
 pub(crate) struct Step {
     fence: Arc<Fence>,
     value: u64,
-    gone: Arc<AtomicBool>,
+    gone: Arc<Done>,
 }
 
 impl Step {
     /// Whether the queue has done it, or never will.
     pub(crate) fn is_over(&self) -> bool {
-        self.fence.has_reached(self.value) || self.gone.load(Ordering::Acquire)
+        self.fence.has_reached(self.value) || self.gone.is_done()
     }
 }
 

@@ -6,6 +6,10 @@
 //! ioctl, at the end of a killed task, in the channel callback that brings a late answer. The
 //! reaper then talks to the host at its own pace; closing a file never waits for the host.
 //!
+//! Queues of the host, whose work may use what is given back, have a lane of their own past all else: to
+//! give one back stops its work. So an endless job holds up only what it uses, and only until its queue
+//! is given up. Devices and processes go when that lane is empty: what is on them is then gone.
+//!
 //! A node leaves the reaper when the host has acknowledged, or when the channel is closed, and with it
 //! every way for the host to touch shared memory. Nobody waits for a reaper without a limit, so it
 //! may wait for the host as long as it takes: for a job, if that uses what is given back. What owns no
@@ -13,10 +17,11 @@
 //!
 //! # Locks
 //!
-//! `Reaper::queue` is taken in softirq and nests in nothing.
+//! `Reaper::nodes` and `Reaper::queues` are taken in softirq and nest in nothing.
 
 use core::sync::atomic::{
     AtomicU32,
+    AtomicUsize,
     Ordering, //
 };
 
@@ -104,13 +109,25 @@ pub(crate) struct Reaper {
     /// The host process the objects belong to, 0 until it exists.
     process: AtomicU32,
     #[pin]
-    queue: SpinLockIrq<Queue>,
+    nodes: SpinLockIrq<Queue>,
     #[pin]
-    work: Work<Self>,
+    work: Work<Self, { NODES }>,
+    /// Queues of the host.
+    #[pin]
+    queues: SpinLockIrq<Queue>,
+    #[pin]
+    queue_work: Work<Self, { QUEUES }>,
+    /// Nodes of `queues` that the host has not acknowledged.
+    queues_left: AtomicUsize,
 }
 
+/// The lanes of a reaper.
+const NODES: u64 = 0;
+const QUEUES: u64 = 1;
+
 impl_has_work! {
-    impl HasWork<Self> for Reaper { self.work }
+    impl HasWork<Self, { NODES }> for Reaper { self.work }
+    impl HasWork<Self, { QUEUES }> for Reaper { self.queue_work }
 }
 
 impl Reaper {
@@ -125,8 +142,11 @@ impl Reaper {
                 transport,
                 workers,
                 process: AtomicU32::new(0),
-                queue <- new_spinlock_irq!(Queue { newest: None }),
+                nodes <- new_spinlock_irq!(Queue { newest: None }, "Reaper::nodes"),
                 work <- new_work!("vaccel::Reaper::work"),
+                queues <- new_spinlock_irq!(Queue { newest: None }, "Reaper::queues"),
+                queue_work <- new_work!("vaccel::Reaper::queue_work"),
+                queues_left: AtomicUsize::new(0),
             }),
             GFP_KERNEL,
         )
@@ -145,9 +165,39 @@ impl Reaper {
     /// Queues a node.
     pub(crate) fn push(self: &Arc<Self>, node: KBox<Release>) {
         self.transport.releases.fetch_add(1, Ordering::Relaxed);
-        self.queue.lock().push(node);
         // If the work is queued already it will see the node.
-        let _ = self.workers.enqueue(self.clone());
+        if matches!(node.what, What::Context(_)) {
+            self.queues_left.fetch_add(1, Ordering::Relaxed);
+            self.queues.lock().push(node);
+            let _ = self.workers.enqueue::<_, { QUEUES }>(self.clone());
+        } else {
+            self.nodes.lock().push(node);
+            let _ = self.workers.enqueue::<_, { NODES }>(self.clone());
+        }
+    }
+
+    /// Works off a lane.
+    fn work_off(&self, lane: &SpinLockIrq<Queue>, each: impl Fn(KBox<Release>)) {
+        loop {
+            let newest = lane.lock().take();
+            // Without the lock: there may be very many.
+            let mut next = reverse(newest);
+            if next.is_none() {
+                return;
+            }
+            while let Some(mut node) = next {
+                next = node.next.take();
+                each(node);
+            }
+        }
+    }
+
+    /// Waits until the queues that were on it are gone: their handles may be somebody else's when
+    /// their device is.
+    fn wait_for_queues(&self) {
+        while self.queues_left.load(Ordering::Acquire) != 0 {
+            fsleep(Delta::from_micros(RETRY_US));
+        }
     }
 
     fn give_back(&self, node: KBox<Release>) {
@@ -177,22 +227,27 @@ impl Reaper {
     }
 }
 
-impl WorkItem for Reaper {
+impl WorkItem<{ NODES }> for Reaper {
     type Pointer = Arc<Self>;
 
     fn run(this: Arc<Self>) {
-        loop {
-            let newest = this.queue.lock().take();
-            // Without the lock: there may be very many.
-            let mut next = reverse(newest);
-            if next.is_none() {
-                return;
+        this.work_off(&this.nodes, |node| {
+            if matches!(node.what, What::Device(_) | What::Process(_)) {
+                this.wait_for_queues();
             }
-            while let Some(mut node) = next {
-                next = node.next.take();
-                this.give_back(node);
-            }
-        }
+            this.give_back(node);
+        });
+    }
+}
+
+impl WorkItem<{ QUEUES }> for Reaper {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        this.work_off(&this.queues, |node| {
+            this.give_back(node);
+            this.queues_left.fetch_sub(1, Ordering::Release);
+        });
     }
 }
 

@@ -19,7 +19,6 @@
 //! acknowledged, or when the channel is gone.
 
 use core::sync::atomic::{
-    AtomicBool,
     AtomicUsize,
     Ordering, //
 };
@@ -70,7 +69,8 @@ pub(crate) enum What {
         /// The allocation.
         allocation: Handle,
     },
-    /// The name by which other processes of the VM open a resource.
+    /// The name by which other processes of the VM open a resource, or which keeps a sync object for
+    /// them.
     SharedName(Handle),
     /// Visibility of an allocation in the I/O space.
     Lock {
@@ -245,7 +245,7 @@ pub(crate) struct Release {
 /// An object for as long as the host has it: one more in a count, and a mark of its own.
 pub(crate) struct Counted {
     count: Arc<AtomicUsize>,
-    gone: Arc<AtomicBool>,
+    gone: Arc<Done>,
 }
 
 impl Counted {
@@ -255,7 +255,7 @@ impl Counted {
     ///
     /// `ENOMEM`.
     pub(crate) fn new(count: &Arc<AtomicUsize>) -> Result<Self> {
-        let gone = Arc::new(AtomicBool::new(false), GFP_KERNEL)?;
+        let gone = Arc::pin_init(Done::new(), GFP_KERNEL)?;
         count.fetch_add(1, Ordering::Relaxed);
         Ok(Self {
             count: count.clone(),
@@ -263,16 +263,16 @@ impl Counted {
         })
     }
 
-    /// What will say that the host does not have the object any more.
-    pub(crate) fn gone(&self) -> Arc<AtomicBool> {
+    /// What is completed when the host does not have the object any more.
+    pub(crate) fn gone(&self) -> Arc<Done> {
         self.gone.clone()
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.gone.store(true, Ordering::Release);
         self.count.fetch_sub(1, Ordering::Release);
+        self.gone.complete_all();
     }
 }
 
@@ -394,6 +394,16 @@ impl Creates for gpupv::OpenResource {
             }
             _ => false,
         }
+    }
+}
+
+impl Creates for gpupv::OpenSyncObject {
+    fn made(what: &mut What, reply: &[u8]) -> bool {
+        let Ok((reply, _)) = gpupv::read::<gpupv::OpenSyncObjectReply>(reply) else {
+            return false;
+        };
+        *what = What::SyncObject(reply.sync_object);
+        !reply.status.is_error() && !reply.sync_object.is_none()
     }
 }
 
