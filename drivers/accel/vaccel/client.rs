@@ -28,6 +28,7 @@ use crate::driver::{
 };
 use crate::drm;
 use crate::fence::Fence;
+use crate::pending::PendingList;
 use crate::process::Process;
 use crate::queue::Queue;
 use crate::space::Space;
@@ -57,6 +58,8 @@ pub(crate) struct FenceEntry {
     pub(crate) mmap_offset: u64,
     /// Whether it comes and goes with its vm.
     pub(crate) of_vm: bool,
+    /// Whether it was handed over to be waited for only.
+    pub(crate) wait_only: bool,
 }
 
 struct Objects {
@@ -66,16 +69,25 @@ struct Objects {
 }
 
 /// An open file.
-#[pin_data]
+#[pin_data(PinnedDrop)]
 pub(crate) struct Client {
     #[pin]
     objects: Mutex<Objects>,
     /// Whether it wants to know of its budget.
     #[pin]
     pub(crate) subscription: Subscription,
+    /// What it waits for without anybody sleeping.
+    pub(crate) pending: Arc<PendingList>,
     /// GPU addresses, of all its vms.
     pub(crate) space: Arc<Space>,
     pub(crate) process: Arc<Process>,
+}
+
+#[pinned_drop]
+impl PinnedDrop for Client {
+    fn drop(self: Pin<&mut Self>) {
+        self.pending.cancel_all();
+    }
 }
 
 impl drm::DriverFile for Client {
@@ -85,6 +97,7 @@ impl drm::DriverFile for Client {
         let adapter: &Arc<Adapter> = dev;
         let process = Process::new(adapter.clone())?;
         let space = Space::new()?;
+        let pending = Arc::pin_init(PendingList::new(), GFP_KERNEL)?;
         KBox::pin_init(
             pin_init!(Self {
                 objects <- new_mutex!(Objects {
@@ -93,6 +106,7 @@ impl drm::DriverFile for Client {
                     next: 1,
                 }),
                 subscription <- Subscription::new(adapter.watch.clone()),
+                pending,
                 space,
                 process,
             }),

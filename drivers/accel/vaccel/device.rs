@@ -20,6 +20,7 @@ use crate::bindings::uapi;
 use crate::events::DeviceEntry;
 use crate::gpupv::{
     self,
+    DeviceErrorReason,
     DeviceStateType,
     ExecutionState,
     Handle,
@@ -33,18 +34,24 @@ use crate::host_error::{
 };
 use crate::process::Process;
 use crate::reaper::Owned;
+use crate::relay::Relays;
 use crate::release::What;
+use crate::transport::Wait;
 
 /// A host device.
 pub(crate) struct Device {
+    // Ahead of the device that they belong to.
+    pub(crate) relays: Arc<Relays>,
     owned: Owned,
-    notice: DeviceEntry,
+    notice: Arc<DeviceEntry>,
     /// `VACCEL_STATE_*`; leaves `ACTIVE` once and for all.
     state: AtomicU32,
     /// The change that `state` knows of.
     seen: AtomicU64,
     /// Whether its vm is gone.
     retired: AtomicBool,
+    /// Whether user space was told that it failed.
+    reported: AtomicBool,
     pub(crate) process: Arc<Process>,
 }
 
@@ -55,20 +62,23 @@ impl Device {
     ///
     /// Those of [`Process::create`].
     pub(crate) fn new(process: Arc<Process>) -> HostResult<Arc<Self>> {
-        let notice = process.adapter.events.device()?;
+        let notice = Arc::new(process.adapter.events.device()?, GFP_KERNEL)?;
         let body = gpupv::CreateDevice {
             error_code: notice.cookie(),
             ..Default::default()
         };
         let (owned, ()) =
             process.create(&Request::from(body), What::Device(Handle::NONE), |_| Ok(()))?;
+        let relays = Arc::pin_init(Relays::new(), GFP_KERNEL)?;
         Ok(Arc::new(
             Self {
+                relays,
                 owned,
                 notice,
                 state: AtomicU32::new(uapi::VACCEL_STATE_ACTIVE),
                 seen: AtomicU64::new(0),
                 retired: AtomicBool::new(false),
+                reported: AtomicBool::new(false),
                 process,
             },
             GFP_KERNEL,
@@ -83,6 +93,11 @@ impl Device {
     /// The number by which the host names the device in its notices.
     pub(crate) fn cookie(&self) -> u64 {
         self.notice.cookie()
+    }
+
+    /// What the host says of the device, also when the driver has it no more.
+    pub(crate) fn notice(&self) -> Arc<DeviceEntry> {
+        self.notice.clone()
     }
 
     /// Notes that its vm is gone, so that nobody will use its allocations any more.
@@ -118,9 +133,69 @@ impl Device {
             .ok_or(HostError::PROTOCOL)?;
         if state != ExecutionState::ACTIVE {
             // The numbers are the host's own.
-            self.state.store(state.raw(), Ordering::Release);
+            self.fail(state.raw());
         }
         Ok(state.raw())
+    }
+
+    /// Notes that it failed, unless that is known.
+    fn fail(&self, state: u32) {
+        let (active, order) = (uapi::VACCEL_STATE_ACTIVE, Ordering::AcqRel);
+        let _ = self
+            .state
+            .compare_exchange(active, state, order, Ordering::Relaxed);
+    }
+
+    /// The state in which it is known to have failed.
+    pub(crate) fn failure(&self) -> Option<u32> {
+        let state = self.state.load(Ordering::Acquire);
+        (state != uapi::VACCEL_STATE_ACTIVE).then_some(state)
+    }
+
+    /// Gives it up: its work does not end.
+    pub(crate) fn give_up(&self) {
+        self.fail(uapi::VACCEL_STATE_HUNG);
+    }
+
+    /// Whether its failure is to be told to user space: once.
+    pub(crate) fn take_report(&self) -> bool {
+        !self.reported.swap(true, Ordering::AcqRel)
+    }
+
+    /// As [`Device::state`], but asks the host in any case, which has to answer within `most_ms`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Transport::call`](crate::transport::Transport::call).
+    pub(crate) fn ask_within(&self, most_ms: u32) -> HostResult<u32> {
+        let execution = DeviceStateType::EXECUTION;
+        let request = Request::from(gpupv::GetDeviceState::new(self.handle(), execution));
+        let process = &self.process;
+        let wait = Wait::Within(most_ms);
+        let transport = &process.adapter.transport;
+        let state = transport.call(process.handle(), &request, wait, |answer| {
+            answer.reply.args.execution().ok_or(HostError::PROTOCOL)
+        })?;
+        if state != ExecutionState::ACTIVE {
+            self.fail(state.raw());
+        }
+        Ok(self.state.load(Ordering::Acquire))
+    }
+
+    /// Tells the host that it is in error, so that the host stops its work.
+    ///
+    /// # Errors
+    ///
+    /// As [`Device::ask_within`].
+    pub(crate) fn mark_as_error(&self, most_ms: u32) -> HostResult {
+        let request = Request::from(gpupv::MarkDeviceAsError {
+            device: self.handle(),
+            reason: DeviceErrorReason::GENERIC,
+        });
+        let process = &self.process;
+        let wait = Wait::Within(most_ms);
+        let transport = &process.adapter.transport;
+        transport.call(process.handle(), &request, wait, |_| Ok(()))
     }
 
     /// The first page fault.

@@ -10,9 +10,16 @@
 //! the state of the device with that cookie changed, the device is marked for a query and everybody
 //! who waits for its fences wakes up to look.
 //!
+//! An event may get lost on the way. So as long as anybody waits, all look by themselves now and then.
+//!
 //! # Locks
 //!
-//! `Events::tables` is taken in softirq and nests in nothing.
+//! `Events::tick` is held while an alarm is set. `Events::tables` is taken in softirq and nests in nothing. What a [`Sink`] locks nests in it.
+//!
+//! # Lifetime
+//!
+//! The table holds the sinks, and gives one up only where its [`Waiting`] is dropped, so that the last
+//! reference is never dropped in softirq.
 
 use core::sync::atomic::{
     AtomicU64,
@@ -25,25 +32,44 @@ use kernel::rbtree::{
     RBTreeNode, //
 };
 use kernel::sync::{
+    new_mutex,
     new_spinlock_irq,
     Arc,
+    Mutex,
     SpinLockIrq, //
 };
 
+use crate::alarm::{
+    now_ns,
+    Alarm,
+    Alarms,
+    Ring, //
+};
 use crate::gpupv;
 use crate::link::Listener;
-use crate::sync::Completion;
 
 /// First event number (protocol 5).
 const FIRST_ID: u64 = 2;
 
+/// How often those who wait look by themselves.
+const TICK_NS: u64 = 10_000_000_000;
+
 /// Somebody who waits for the host.
-#[pin_data]
-pub(crate) struct Waiter {
-    /// Signalled when the wait is over, or should be looked at again.
-    #[pin]
-    pub(crate) done: Completion,
-    /// The device whose fence is waited for.
+///
+/// Both functions are called in any context, with the table locked: they must not sleep, nor register
+/// or drop a [`Waiting`].
+pub(crate) trait Sink: Send + Sync {
+    /// The wait with this number is over.
+    fn fired(&self, id: u64);
+
+    /// Whether the wait will ever be over has to be looked at: its device or the adapter failed, or
+    /// the host may have forgotten it.
+    fn disturbed(&self);
+}
+
+struct Entry {
+    sink: Arc<dyn Sink>,
+    /// The device whose work is waited for.
     cookie: u64,
 }
 
@@ -67,7 +93,7 @@ impl DeviceNotice {
 }
 
 struct Tables {
-    waiters: RBTree<u64, Arc<Waiter>>,
+    waiters: RBTree<u64, Entry>,
     devices: RBTree<u64, Arc<DeviceNotice>>,
 }
 
@@ -77,12 +103,44 @@ pub(crate) struct Events {
     #[pin]
     tables: SpinLockIrq<Tables>,
     next: AtomicU64,
+    alarms: Arc<Alarms>,
+    #[pin]
+    tick: Mutex<Tick>,
+}
+
+/// When everybody looks next.
+struct Tick {
+    alarm: Option<Alarm>,
+    /// Whether nobody does any more.
+    closed: bool,
+}
+
+/// The events, as their alarm knows them.
+struct Ticking(Arc<Events>);
+
+impl Ring for Ticking {
+    fn ring(&self) {
+        let rung = self.0.tick.lock().alarm.take();
+        drop(rung);
+        self.0.disturb_all();
+        if !self.0.tables.lock().waiters.is_empty() {
+            self.0.set_tick();
+        }
+    }
 }
 
 impl Events {
     /// No events yet.
-    pub(crate) fn new() -> impl PinInit<Self> {
+    pub(crate) fn new(alarms: Arc<Alarms>) -> impl PinInit<Self> {
         pin_init!(Self {
+            alarms,
+            tick <- new_mutex!(
+                Tick {
+                    alarm: None,
+                    closed: false,
+                },
+                "Events::tick"
+            ),
             tables <- new_spinlock_irq!(Tables {
                 waiters: RBTree::new(),
                 devices: RBTree::new(),
@@ -100,22 +158,36 @@ impl Events {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn wait(self: &Arc<Self>, cookie: u64) -> Result<Waiting> {
-        let waiter = Arc::pin_init(
-            pin_init!(Waiter {
-                done <- Completion::new(),
-                cookie,
-            }),
-            GFP_KERNEL,
-        )?;
+    pub(crate) fn wait(self: &Arc<Self>, cookie: u64, sink: Arc<dyn Sink>) -> Result<Waiting> {
         let id = self.next_id();
-        let node = RBTreeNode::new(id, waiter.clone(), GFP_KERNEL)?;
+        let node = RBTreeNode::new(id, Entry { sink, cookie }, GFP_KERNEL)?;
         self.tables.lock().waiters.insert(node);
+        self.set_tick();
         Ok(Waiting {
             events: self.clone(),
             id,
-            waiter,
         })
+    }
+
+    /// Has everybody look after a while. Without memory for that the next one who waits does it.
+    fn set_tick(self: &Arc<Self>) {
+        let mut tick = self.tick.lock();
+        if tick.alarm.is_some() || tick.closed {
+            return;
+        }
+        if let Ok(ticking) = Arc::new(Ticking(self.clone()), GFP_KERNEL) {
+            tick.alarm = self.alarms.set(now_ns() + TICK_NS, ticking).ok();
+        }
+    }
+
+    /// Ends what works by itself: the channel is gone.
+    pub(crate) fn close(&self) {
+        let alarm = {
+            let mut tick = self.tick.lock();
+            tick.closed = true;
+            tick.alarm.take()
+        };
+        drop(alarm);
     }
 
     /// Registers a device.
@@ -140,17 +212,21 @@ impl Events {
         })
     }
 
-    /// Wakes every waiter: the host is gone.
-    pub(crate) fn wake_all(&self) {
-        for waiter in self.tables.lock().waiters.values() {
-            waiter.done.complete_all();
+    /// Has everybody look who waits.
+    pub(crate) fn disturb_all(&self) {
+        for entry in self.tables.lock().waiters.values() {
+            entry.sink.disturbed();
         }
     }
 
+    /// Has everybody look who waits for the device named by `cookie`.
+    pub(crate) fn disturb(&self, cookie: u64) {
+        self.tables.lock().disturb(cookie);
+    }
+
     fn fired(&self, id: u64) {
-        let waiter = self.tables.lock().waiters.remove(&id);
-        if let Some(waiter) = waiter {
-            waiter.done.complete_all();
+        if let Some(entry) = self.tables.lock().waiters.get(&id) {
+            entry.sink.fired(id);
         }
     }
 
@@ -158,13 +234,15 @@ impl Events {
         let tables = self.tables.lock();
         if let Some(notice) = tables.devices.get(&cookie) {
             notice.changes.fetch_add(1, Ordering::Release);
-            for waiter in tables
-                .waiters
-                .values()
-                .filter(|waiter| waiter.cookie == cookie)
-            {
-                waiter.done.complete_all();
-            }
+            tables.disturb(cookie);
+        }
+    }
+}
+
+impl Tables {
+    fn disturb(&self, cookie: u64) {
+        for entry in self.waiters.values().filter(|entry| entry.cookie == cookie) {
+            entry.sink.disturbed();
         }
     }
 }
@@ -184,22 +262,17 @@ impl Listener for Events {
     }
 }
 
-/// A registered waiter; dropping it makes the host's signal, if it still comes, a late one.
+/// A registered waiter; dropping it makes the host's signal, if it still comes, a late one. To be
+/// dropped where one can sleep.
 pub(crate) struct Waiting {
     events: Arc<Events>,
     id: u64,
-    waiter: Arc<Waiter>,
 }
 
 impl Waiting {
     /// The event number for the host.
     pub(crate) fn id(&self) -> u64 {
         self.id
-    }
-
-    /// What the host's signal completes.
-    pub(crate) fn done(&self) -> &Completion {
-        &self.waiter.done
     }
 }
 
@@ -210,7 +283,7 @@ impl Drop for Waiting {
     }
 }
 
-/// A registered device.
+/// A registered device, of which the host may speak as long as this exists.
 pub(crate) struct DeviceEntry {
     events: Arc<Events>,
     notice: Arc<DeviceNotice>,
