@@ -23,16 +23,19 @@ use crate::gpupv::{
 };
 use crate::host_error::HostResult;
 use crate::pinned;
+use crate::watchdog;
 
 /// What this driver does of the interface, whatever the host.
 const FEATURES: u64 = uapi::VACCEL_FEATURE_ARG_SUBMIT as u64
     | uapi::VACCEL_FEATURE_FENCE_MMAP as u64
+    | uapi::VACCEL_FEATURE_FENCE_SHARING as u64
     | uapi::VACCEL_FEATURE_HOST_MEMORY as u64
     | uapi::VACCEL_FEATURE_MANUAL_RESIDENCY as u64
     | uapi::VACCEL_FEATURE_EVENTS as u64
     | uapi::VACCEL_FEATURE_VA_RESERVE as u64
     | uapi::VACCEL_FEATURE_OFFER as u64
-    | uapi::VACCEL_FEATURE_QUEUED_BIND as u64;
+    | uapi::VACCEL_FEATURE_QUEUED_BIND as u64
+    | uapi::VACCEL_FEATURE_SYNC_BRIDGE as u64;
 
 /// `DRM_IOCTL_VACCEL_GET_PARAM`.
 pub(crate) fn get_param(
@@ -61,6 +64,7 @@ pub(crate) fn get_param(
             _ => return Err(EINVAL.into()),
         },
         uapi::VACCEL_PARAM_PIN_LIMIT => pinned::limit(),
+        uapi::VACCEL_PARAM_WATCHDOG_MS => watchdog::timeout_ms().into(),
         _ => return Err(EINVAL.into()),
     };
     Ok(())

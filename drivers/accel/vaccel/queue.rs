@@ -13,7 +13,10 @@ use core::sync::atomic::{
 };
 
 use kernel::prelude::*;
-use kernel::sync::Arc;
+use kernel::sync::{
+    Arc,
+    SetOnce, //
+};
 
 use crate::backed::Backed;
 use crate::bindings::uapi;
@@ -24,6 +27,7 @@ use crate::driver::{
     DrmDevice,
     DrmFile, //
 };
+use crate::fence::Fence;
 use crate::gpupv::{
     self,
     CreateContextFlags,
@@ -31,21 +35,34 @@ use crate::gpupv::{
     Request, //
 };
 use crate::host_error::HostResult;
+use crate::inputs::Inputs;
+use crate::out_fence::{
+    self,
+    OutFences, //
+};
 use crate::process::Process;
 use crate::progress::Progress;
 use crate::reaper::Owned;
 use crate::release::What;
+use crate::task::{
+    self,
+    TASK_NAME, //
+};
 use crate::turn::{
     Taken,
     Turn, //
 };
 use crate::vm::Vm;
+use crate::watchdog;
 
 /// Priorities the host knows.
 const PRIORITY: core::ops::RangeInclusive<i32> = -7..=7;
 
 /// Changes of bindings of a queue that wait to happen and replace something.
 const REPLACED_MAX: usize = 1 << 16;
+
+/// Shortest timeout of a bounded queue.
+const TIMEOUT_MIN_MS: u32 = 10;
 
 /// What a queue may wait for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -63,6 +80,15 @@ pub(crate) struct Queue {
     turn: Turn,
     /// Number of the last accepted submission; changed by who has the turn.
     seq: AtomicU64,
+    /// Its dma_fences, once there are any.
+    out: SetOnce<Arc<OutFences>>,
+    /// What it waits for.
+    pub(crate) inputs: Arc<Inputs>,
+    /// How long the work of a dma_fence may make no progress.
+    timeout_ms: u32,
+    /// The thread group that made it, and the name of the task.
+    maker: i32,
+    maker_name: [u8; TASK_NAME],
     /// Holds the host's queue itself.
     pub(crate) progress: Arc<Progress>,
     pub(crate) mode: Mode,
@@ -121,6 +147,10 @@ impl ReplacedList {
 #[pinned_drop]
 impl PinnedDrop for Queue {
     fn drop(self: Pin<&mut Self>) {
+        self.inputs.cancel();
+        if let Some(out) = self.out.as_ref() {
+            out.close();
+        }
         self.vm.remove_queue(&self.progress);
     }
 }
@@ -135,6 +165,39 @@ impl Queue {
     /// The host's handle.
     pub(crate) fn handle(&self) -> Handle {
         self.progress.context()
+    }
+
+    /// Has the queue wait on the GPU. The caller has its turn.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Process::queue`].
+    pub(crate) fn wait(&self, fence: &Fence, value: u64) -> HostResult {
+        fence.wait_in(self.handle(), value)
+    }
+
+    /// The dma_fences of the queue, a bounded one. The caller has its turn.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Progress::fence`], `ENOMEM`.
+    pub(crate) fn out_fences(&self, drm: &DrmDevice) -> HostResult<Arc<OutFences>> {
+        if let Some(out) = self.out.as_ref() {
+            return Ok(out.clone());
+        }
+        let out = OutFences::new(out_fence::Of {
+            queue: self.handle(),
+            progress: self.progress.fence(&self.vm.device)?.clone(),
+            gone: self.progress.gone(),
+            inputs: self.inputs.clone(),
+            device: self.vm.device.clone(),
+            drm: drm.into(),
+            timeout_ms: self.timeout_ms,
+            maker: self.maker,
+            maker_name: self.maker_name,
+        })?;
+        self.out.populate(out.clone());
+        Ok(out)
     }
 
     /// Waits for the turn to submit.
@@ -210,12 +273,14 @@ pub(crate) fn create(
         uapi::VACCEL_QUEUE_LONG_RUNNING => Mode::LongRunning,
         _ => return Err(EINVAL.into()),
     };
-    if args.flags != 0 || !PRIORITY.contains(&args.priority) || args.reserved != [0; 2] {
+    let padding = (args.flags, args.pad, args.reserved);
+    if padding != (0, 0, 0) || !PRIORITY.contains(&args.priority) {
         return Err(EINVAL.into());
     }
     if args.priority > 0 && !capability::sys_nice() {
         return Err(EACCES.into());
     }
+    let timeout_ms = timeout(mode, args.timeout_ms)?;
     let private = private_data(args, file)?;
     let client = file.inner();
     let vm = client.vm(args.vm)?;
@@ -229,10 +294,16 @@ pub(crate) fn create(
         private.write_back(&answer)?;
     }
     let progress = Arc::pin_init(Progress::new(owned, gone), GFP_KERNEL)?;
+    let inputs = Arc::pin_init(Inputs::new(), GFP_KERNEL)?;
     let queue = Arc::pin_init(
         pin_init!(Queue {
             turn <- Turn::new(),
             seq: AtomicU64::new(0),
+            out: SetOnce::new(),
+            inputs,
+            timeout_ms,
+            maker: kernel::current!().tgid(),
+            maker_name: task::current_name(),
             progress,
             mode,
             vm,
@@ -242,6 +313,18 @@ pub(crate) fn create(
     queue.vm.add_queue(queue.progress.clone())?;
     args.queue = client.insert(Object::Queue(queue))?;
     Ok(())
+}
+
+/// The timeout of a queue.
+fn timeout(mode: Mode, wanted_ms: u32) -> Result<u32> {
+    match (mode, wanted_ms) {
+        (Mode::LongRunning, 0) => Ok(0),
+        (Mode::Bounded, 0) => Ok(watchdog::timeout_ms()),
+        (Mode::Bounded, wanted) if (TIMEOUT_MIN_MS..=watchdog::timeout_ms()).contains(&wanted) => {
+            Ok(wanted)
+        }
+        _ => Err(EINVAL),
+    }
 }
 
 /// Opaque driver data of a queue: read once, replaced by the host's version.

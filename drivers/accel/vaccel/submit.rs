@@ -3,6 +3,7 @@
 //! Submission: a list of operations, copied, checked as a whole, then queued in order.
 
 use kernel::prelude::*;
+use kernel::sync::aref::ARef;
 use kernel::sync::Arc;
 
 use crate::allocation::{
@@ -15,19 +16,20 @@ use crate::bind::Target;
 use crate::bindings::uapi;
 use crate::bo::{
     self,
-    ArgRef, //
+    ArgRef,
+    Bo, //
 };
 use crate::client::Client;
 use crate::driver::{
     DrmDevice,
     DrmFile, //
 };
+use crate::drm::gem;
 use crate::fence::Fence;
 use crate::gpupv::{
     self,
     GpuVaChange,
     GpuVaOperation,
-    GpuWaitTail,
     List,
     MakeResidentFlags,
     ReclaimResult,
@@ -50,6 +52,12 @@ use crate::reservation::{
     Reservation, //
 };
 use crate::residency;
+use crate::submit_sync::{
+    self,
+    Input,
+    Outputs,
+    Target as OutTarget, //
+};
 use crate::trim;
 use crate::vm::{
     self,
@@ -84,6 +92,13 @@ enum Prepared {
     },
     Resident(Arc<Allocation>),
     Reclaim(Arc<Allocation>),
+    Input(Input),
+    Output(OutTarget),
+    Access {
+        object: ARef<gem::Object<Bo>>,
+        write: bool,
+        wait: bool,
+    },
 }
 
 /// What became of an operation, as user space sees it: `struct drm_vaccel_op_result`.
@@ -128,10 +143,12 @@ const _: () = assert!(size_of::<uapi::drm_vaccel_op_exec>() == ops::RECORD);
 const _: () = assert!(size_of::<uapi::drm_vaccel_op_bind>() == ops::RECORD);
 const _: () = assert!(size_of::<uapi::drm_vaccel_op_residency>() == ops::RECORD);
 const _: () = assert!(size_of::<uapi::drm_vaccel_op_fence>() == ops::RECORD);
+const _: () = assert!(size_of::<uapi::drm_vaccel_op_syncobj>() == ops::RECORD);
+const _: () = assert!(size_of::<uapi::drm_vaccel_op_bo_access>() == ops::RECORD);
 
 /// `DRM_IOCTL_VACCEL_SUBMIT`.
 pub(crate) fn submit(
-    _dev: &DrmDevice,
+    dev: &DrmDevice,
     args: &mut uapi::drm_vaccel_submit,
     file: &DrmFile,
 ) -> HostResult {
@@ -140,6 +157,10 @@ pub(crate) fn submit(
     let queue = client.queue(args.queue)?;
     let mut results = results(args, file)?;
     let list = prepare(args, file, &client, &queue)?;
+    let last = submit_sync::out_syncobj(args, file, &queue)?;
+    if let Some(last) = &last {
+        check_order(&list, last)?;
+    }
 
     let mut turn = queue.begin()?;
     let expects = args.flags & uapi::VACCEL_SUBMIT_EXPECT_SEQ != 0;
@@ -157,13 +178,41 @@ pub(crate) fn submit(
         // User space waits for what it asked for; it does not know what the driver evicted.
         wait_until_paged(&queue, queue.vm.revived_value())?;
     }
-    let outcome = run(&client, &queue, list, results.as_mut());
+    let place = Place {
+        client: &client,
+        queue: &queue,
+        file,
+    };
+    let mut outputs = Outputs::new(&queue, dev);
+    let outcome = place
+        .run(list, &mut outputs, results.as_mut())
+        .and_then(|()| outputs.finish(last));
     if let Some(results) = &results {
         results.place.write(&results.bytes)?;
     }
-    outcome?;
+    outputs.publish(outcome?.as_ref());
     args.seq = turn.accept();
     Ok(())
+}
+
+/// Who submits, and where.
+struct Place<'a> {
+    client: &'a Client,
+    queue: &'a Queue,
+    file: &'a DrmFile,
+}
+
+/// Checks that points of one timeline come in rising order.
+fn check_order(before: &[Prepared], target: &OutTarget) -> Result {
+    let follows = |op: &Prepared| match op {
+        Prepared::Output(other) => target.follows(other),
+        _ => true,
+    };
+    if before.iter().all(follows) {
+        Ok(())
+    } else {
+        Err(EINVAL)
+    }
 }
 
 /// Checks everything that needs no look-up.
@@ -177,15 +226,12 @@ fn check(args: &uapi::drm_vaccel_submit) -> Result {
     if args.flags & !known != 0 {
         return Err(EINVAL);
     }
-    if has(uapi::VACCEL_SUBMIT_OUT_SYNCOBJ) {
-        return Err(EOPNOTSUPP);
-    }
+    let out = has(uapi::VACCEL_SUBMIT_OUT_SYNCOBJ);
     let done = has(uapi::VACCEL_SUBMIT_DONE_FENCE);
     if (!done && (args.done_fence != 0 || args.done_value != 0))
         || (!has(uapi::VACCEL_SUBMIT_RESULTS) && args.result_offset != 0)
         || (!has(uapi::VACCEL_SUBMIT_EXPECT_SEQ) && args.seq != 0)
-        || args.out_syncobj != 0
-        || args.out_point != 0
+        || (!out && (args.out_syncobj != 0 || args.out_point != 0))
         || args.nr_ops == 0
     {
         return Err(EINVAL);
@@ -281,6 +327,32 @@ fn prepare(
                 fence: fence_of(client, queue, fence, true)?,
                 value,
             },
+            Op::SyncobjWait {
+                syncobj,
+                point,
+                wait_for_submit,
+            } => {
+                let at = (syncobj, point);
+                Prepared::Input(Input::of_syncobj(file, queue, at, wait_for_submit)?)
+            }
+            Op::SyncobjSignal { syncobj, point } => {
+                let target = OutTarget::new(file, queue, syncobj, point)?;
+                check_order(&prepared, &target)?;
+                Prepared::Output(target)
+            }
+            Op::BoAccess { bo, write, wait } => {
+                if queue.mode == Mode::LongRunning && !wait {
+                    return Err(EINVAL.into());
+                }
+                let object = bo::find(file, bo)?;
+                // It has memory that others may know.
+                object.memory()?;
+                Prepared::Access {
+                    object,
+                    write,
+                    wait,
+                }
+            }
             Op::Bind {
                 flags,
                 bo,
@@ -340,6 +412,9 @@ fn fence_of(client: &Client, queue: &Queue, handle: u32, signal: bool) -> Result
     if !Arc::ptr_eq(&entry.fence.device, &queue.vm.device) || (signal && entry.of_vm) {
         return Err(EINVAL);
     }
+    if signal && entry.wait_only {
+        return Err(EACCES);
+    }
     Ok(entry.fence)
 }
 
@@ -367,25 +442,54 @@ fn wait_until_paged(queue: &Queue, value: u64) -> HostResult {
     if fence.has_reached(value) {
         return Ok(());
     }
-    wait(queue, fence, value)
+    queue.wait(fence, value)
 }
 
-/// Queues the operations, up to the first that fails, and notes the results.
-fn run(
-    client: &Client,
-    queue: &Queue,
-    list: KVVec<Prepared>,
-    mut results: Option<&mut Results>,
-) -> HostResult {
-    for (at, op) in list.into_iter().enumerate() {
-        // What was queued must not be queued again: the call does not start anew.
-        let result = one(client, queue, op).map_err(not_again);
-        if let Some(results) = &mut results {
-            results.note(at, &result);
+impl Place<'_> {
+    /// Queues the operations, up to the first that fails, and notes the results.
+    fn run(
+        &self,
+        list: KVVec<Prepared>,
+        outputs: &mut Outputs<'_>,
+        mut results: Option<&mut Results>,
+    ) -> HostResult {
+        for (at, op) in list.into_iter().enumerate() {
+            // What was queued must not be queued again: the call does not start anew.
+            let result = self.one(op, outputs).map_err(not_again);
+            if let Some(results) = &mut results {
+                results.note(at, &result);
+            }
+            result?;
         }
-        result?;
+        Ok(())
     }
-    Ok(())
+
+    /// Queues one operation; returns the value of its result.
+    fn one(&self, op: Prepared, outputs: &mut Outputs<'_>) -> Result<u64, Refusal> {
+        let (client, queue) = (self.client, self.queue);
+        match op {
+            Prepared::Input(input) => input.queue(queue, client, self.file)?,
+            Prepared::Output(target) if queue.mode == Mode::Bounded => {
+                outputs.add_syncobj(target)?
+            }
+            Prepared::Output(target) => target.appear(queue, client)?,
+            Prepared::Access {
+                object,
+                write,
+                wait,
+            } => {
+                if wait {
+                    let input = Input::Reservation(object.clone(), write);
+                    input.queue(queue, client, self.file)?;
+                }
+                if queue.mode == Mode::Bounded {
+                    outputs.add_access(object, write)?;
+                }
+            }
+            op => return one(client, queue, op),
+        }
+        Ok(0)
+    }
 }
 
 /// Turns a request to start the call anew into one to give up.
@@ -397,7 +501,7 @@ fn not_again(refusal: Refusal) -> Refusal {
     }
 }
 
-/// Queues one operation; returns the value of its result.
+/// Queues one operation that has nothing to do with dma_fences.
 fn one(client: &Client, queue: &Queue, op: Prepared) -> Result<u64, Refusal> {
     match op {
         Prepared::Exec {
@@ -405,7 +509,12 @@ fn one(client: &Client, queue: &Queue, op: Prepared) -> Result<u64, Refusal> {
             size,
             private,
         } => exec(queue, gpu_va, size, &private)?,
-        Prepared::Wait { fence, value } => wait(queue, &fence, value)?,
+        Prepared::Wait { fence, value } => {
+            if queue.mode == Mode::Bounded {
+                queue.inputs.note_value(&fence, value)?;
+            }
+            queue.wait(&fence, value)?
+        }
         Prepared::Signal { fence, value } => signal(queue, &fence, value)?,
         Prepared::Bind {
             reservation,
@@ -441,6 +550,7 @@ fn one(client: &Client, queue: &Queue, op: Prepared) -> Result<u64, Refusal> {
         }
         Prepared::Resident(allocation) => return resident(client, queue, &allocation),
         Prepared::Reclaim(allocation) => return reclaim(queue, allocation),
+        Prepared::Input(_) | Prepared::Output(_) | Prepared::Access { .. } => {}
     }
     Ok(0)
 }
@@ -518,18 +628,6 @@ fn exec(queue: &Queue, gpu_va: u64, size: u32, private: &[u8]) -> HostResult {
         SubmitTail {
             history_buffers: List::EMPTY,
             private_data: private,
-        },
-    )?;
-    queue.vm.device.process.queue(&request)
-}
-
-fn wait(queue: &Queue, fence: &Fence, value: u64) -> HostResult {
-    let (values, objects) = ([value], [fence.handle()]);
-    let request = Request::new(
-        gpupv::WaitForSyncObjectFromGpu::new(queue.handle()),
-        GpuWaitTail {
-            fence_values: List::new(&values),
-            objects: List::new(&objects),
         },
     )?;
     queue.vm.device.process.queue(&request)

@@ -6,16 +6,19 @@
 //! channel, and one more channel for the VM. The driver makes an accel node of each. From the wire
 //! up:
 //!
-//! - `vmbus`, `pci`, `io`, `mm`, `sync`, `workqueue`, `drm`: safe layers over C, which know nothing
-//!   of the driver;
+//! - `vmbus`, `pci`, `io`, `mm`, `sync`, `workqueue`, `kthread`, `dma_fence`, `sync_file`, `eventfd`,
+//!   `anon_file`, `coredump`, `drm`: safe layers over C, which know nothing of the driver;
 //! - `gpupv`: the wire protocol, `logic`: bookkeeping; neither knows the kernel;
 //! - [`link`], [`transport`]: calls to the host and their answers; [`reaper`], [`release`]: giving
 //!   back what the host made for us; [`events`]: what the host says by itself;
 //! - [`bus`], [`discovery`], [`global`], [`adapter`]: finding and starting virtual GPUs;
 //! - [`client`], [`vm`], [`queue`], [`bo`], [`bind`], [`reservation`], [`residency`], [`fence`],
-//!   [`submit`], [`budget`], [`query`]: one file for each concept of the user-space interface;
-//!   [`driver`] ties them to DRM;
-//! - below them, memory: [`allocation`], [`guest_memory`], [`host_memory`], [`view`], [`pinned`],
+//!   [`fence_wait`], [`fence_share`], [`sync_export`], [`sync_import`], [`submit`], [`budget`],
+//!   [`query`]: one file for each concept of the user-space interface; [`driver`] ties them to DRM;
+//! - below them, synchronisation: [`watch`] and [`pending`], who waits; [`submit_sync`], [`inputs`] and
+//!   [`relay`], what queues wait for; [`out_fence`] and [`watchdog`], the dma_fences of their work;
+//!   [`background`] and [`alarm`], who looks after all of it;
+//! - memory: [`allocation`], [`guest_memory`], [`host_memory`], [`view`], [`pinned`],
 //!   [`memory_charge`]; addresses: [`space`], [`range_map`], [`backed`]; order: [`turn`], [`gate`],
 //!   [`progress`]; and [`trim`], which gives way when memory is short.
 //!
@@ -25,11 +28,13 @@
 
 use kernel::driver::Registration;
 use kernel::prelude::*;
-use kernel::sync::Arc;
 
 mod adapter;
+mod alarm;
 mod allocation;
+pub mod anon_file;
 mod backed;
+mod background;
 mod bind;
 mod bindings;
 mod bo;
@@ -38,12 +43,17 @@ mod budget;
 mod bus;
 mod capability;
 mod client;
+pub mod coredump;
 mod device;
 mod discovery;
+pub mod dma_fence;
 mod driver;
 pub mod drm;
+pub mod eventfd;
 mod events;
 mod fence;
+mod fence_share;
+mod fence_wait;
 mod function;
 mod gate;
 mod global;
@@ -51,14 +61,18 @@ pub mod gpupv;
 mod guest_memory;
 mod host_error;
 mod host_memory;
+mod inputs;
 pub mod io;
 mod io_space;
 mod ioctl;
+pub mod kthread;
 mod link;
 pub mod logic;
 mod memory_charge;
 pub mod mm;
+mod out_fence;
 pub mod pci;
+mod pending;
 mod pinned;
 mod process;
 mod progress;
@@ -66,18 +80,26 @@ mod query;
 mod queue;
 mod range_map;
 mod reaper;
+mod relay;
 mod release;
 mod reservation;
 mod residency;
 mod space;
 mod submit;
+mod submit_sync;
 pub mod sync;
+mod sync_export;
+pub mod sync_file;
+mod sync_import;
+pub mod task;
 mod transport;
 mod trim;
 mod turn;
 mod view;
 mod vm;
 pub mod vmbus;
+mod watch;
+mod watchdog;
 pub mod workqueue;
 
 /// The module: its bus drivers.
@@ -90,35 +112,26 @@ struct Vaccel {
     functions: Registration<kernel::pci::Adapter<bus::FunctionDriver>>,
     #[pin]
     channels: Registration<vmbus::Adapter<bus::ChannelDriver>>,
-    workers: Workers,
+    background: InTheRoom,
 }
 
-/// The workers of all reapers, while the room of [`discovery`] is open.
-struct Workers;
+/// What works in the background, while the room of [`discovery`] is open.
+struct InTheRoom {
+    _running: background::Running,
+}
 
-impl Workers {
+impl InTheRoom {
     fn start() -> Result<Self> {
-        let queue = workqueue::OwnedQueue::new(
-            c"vaccel-reaper",
-            workqueue::Flags {
-                mem_reclaim: true,
-                unbound: true,
-            },
-            0,
-        )?;
-        discovery::ROOM.lock().open(Arc::new(queue, GFP_KERNEL)?);
-        Ok(Self)
+        let running = background::Running::start()?;
+        discovery::ROOM.lock().open(running.background());
+        Ok(Self { _running: running })
     }
 }
 
-impl Drop for Workers {
+impl Drop for InTheRoom {
     fn drop(&mut self) {
-        let queue = discovery::ROOM.lock().close();
-        // No file is open and no driver bound, so nobody queues any more; the last reference is
-        // this one once the queue has run dry, which its drop waits for.
-        if let Some(queue) = queue {
-            queue.flush();
-        }
+        // Then the field goes: no driver is bound and no file open, so nobody begins anything.
+        discovery::ROOM.lock().close();
     }
 }
 
@@ -128,8 +141,8 @@ impl kernel::InPlaceModule for Vaccel {
         unsafe { discovery::ROOM.init() };
 
         try_pin_init!(Self {
-            // In the order of initialisation, not of the fields: the drivers need the workers.
-            workers: Workers::start()?,
+            // In the order of initialisation, not of the fields: the drivers need the background.
+            background: InTheRoom::start()?,
             channels <- Registration::new(c"vaccel", module),
             functions <- Registration::new(c"vaccel", module),
         })
@@ -147,6 +160,10 @@ module! {
         pin_limit_mib: u64 {
             default: 0,
             description: "MiB of guest memory that one open file may pin (default: half of the memory)",
+        },
+        watchdog_ms: u32 {
+            default: 10000,
+            description: "Milliseconds that work with a dma_fence may make no progress (100 to 120000)",
         },
     },
 }
