@@ -48,6 +48,13 @@ pub struct RunArgs {
     /// Interface version the GPU-PV host offers: 40 (current) or 27 (legacy).
     #[arg(long, default_value_t = 40)]
     pub gpupv_version: u32,
+    /// Have the guest send submissions, signals and waits without waiting for an answer.
+    #[arg(long)]
+    pub async_messages: bool,
+    /// Milliseconds a job may run before its device hangs, unless its context or device has no
+    /// limit; 0: any time. A Windows host has 2000.
+    #[arg(long, default_value_t = 0)]
+    pub tdr_ms: u32,
     /// Size in MiB of the I/O space offered to the guest.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
     pub mmio_megabytes: u16,
@@ -143,6 +150,19 @@ mod tests {
         assert_eq!((back.lock_window, back.commit_limit), (None, 8 << 30));
         let budgets = (back.budget, back.budget_non_local);
         assert_eq!(budgets, (1 << 30, 1 << 30));
+        assert_eq!((back.async_messages, back.tdr_ms), (false, 0));
+    }
+
+    /// What a host does differently survives the way to the outer machine.
+    #[test]
+    fn other_hosts_round_trip() {
+        let line = "vaccel-host run --kernel k --initrd i --async-messages --tdr-ms 2000";
+        let Cli {
+            command: Command::Run(args),
+        } = Cli::try_parse_from(line.split(' ')).unwrap();
+        let text = serde_json::to_string(&args).unwrap();
+        let back: RunArgs = serde_json::from_str(&text).unwrap();
+        assert_eq!((back.async_messages, back.tdr_ms), (true, 2000));
     }
 
     /// A plan's own options come behind the usual ones and take their place.
@@ -164,6 +184,7 @@ mod tests {
             "--vgpu=17",
             "--timeout=0",
             "--mmio-megabytes=0",
+            "--tdr-ms=-1",
         ] {
             let line = ["vaccel-host", "run", "--kernel", "k", "--initrd", "i", bad];
             assert!(Cli::try_parse_from(line).is_err(), "{bad}");

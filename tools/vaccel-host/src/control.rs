@@ -4,18 +4,23 @@
 //! | request | answer |
 //! | --- | --- |
 //! | `{"op":"census"}` | the object census of the GPU-PV host |
+//! | `{"op":"messages"}` | `{"taken":n,"answered":n}`: messages of the guest so far, on all channels |
 //! | `{"op":"result","name":..,"data":..}` | `{"ok":true}`; the two members become a result line |
 //! | `{"op":"engine-fault","job":"flip-one-element","vgpu":0}` | `{"ok":true}`; the next job that writes leaves one wrong element |
 //! | `{"op":"rescind","channel":"global"}`, `{"op":"rescind","channel":"vgpu","vgpu":0}` | `{"ok":true}` |
 //! | `{"op":"offer",..}` as for rescind | `{"ok":true}`; offers the channel again |
 //! | `{"op":"budget","vgpu":0,"segment":"local","bytes":4096}`, `"segment":"non-local"` | `{"ok":true}`; the budget from now on, or the configured one again without `bytes` |
 //! | `{"op":"pressure","vgpu":0,"bytes":4096}` | `{"ok":true,"dropped":bytes}`; offered contents were dropped as if memory were short |
+//! | `{"op":"mute","vgpu":0,"milliseconds":500}` | `{"ok":true}`; for so long the host of that GPU, which is that of all, answers nothing, takes nothing and says nothing; then it goes on with what has queued up |
+//! | `{"op":"fail-device","vgpu":0,"state":"hung"}`, `"reset"`, `"page-fault"`, `"stopped"` | `{"ok":true}`; every device of that GPU that has not failed is in that state |
+//! | `{"op":"drop-events","count":1}` | `{"ok":true}`; so many guest events from now on are lost |
 //! | `{"op":"exit","code":0}` | `{"ok":true}`; the exit status when the guest powers off |
 //!
 //! Anything else is answered `{"error":".."}`.
 
 use std::sync::{Arc, OnceLock};
 
+use gpupv::ExecutionState;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use vaccel_isa::Segment;
@@ -32,6 +37,8 @@ const MAX_LINE: usize = 4 << 20;
 pub enum Request {
     /// Count the objects.
     Census,
+    /// Count the messages.
+    Messages,
     /// Keep a result.
     Result {
         /// What the result is of.
@@ -69,6 +76,27 @@ pub enum Request {
         /// Until they are so many.
         bytes: u64,
     },
+    /// Say nothing for a while.
+    Mute {
+        /// The host of which virtual GPU; all have the same one.
+        #[serde(default)]
+        vgpu: usize,
+        /// For how long; 0 ends it.
+        milliseconds: u64,
+    },
+    /// Fail devices.
+    FailDevice {
+        /// On which virtual GPU.
+        #[serde(default)]
+        vgpu: usize,
+        /// In which way.
+        state: FailedState,
+    },
+    /// Lose guest events.
+    DropEvents {
+        /// How many.
+        count: u64,
+    },
     /// Set the exit status.
     Exit {
         /// The status.
@@ -99,6 +127,31 @@ impl From<SegmentGroup> for Segment {
         match group {
             SegmentGroup::Local => Self::Local,
             SegmentGroup::NonLocal => Self::NonLocal,
+        }
+    }
+}
+
+/// How a device fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailedState {
+    /// A job did not end in time.
+    Hung,
+    /// The GPU was reset.
+    Reset,
+    /// A job touched memory that it must not.
+    PageFault,
+    /// The GPU was stopped.
+    Stopped,
+}
+
+impl From<FailedState> for ExecutionState {
+    fn from(state: FailedState) -> Self {
+        match state {
+            FailedState::Hung => Self::HUNG,
+            FailedState::Reset => Self::RESET,
+            FailedState::PageFault => Self::ERROR_DMA_PAGE_FAULT,
+            FailedState::Stopped => Self::STOPPED,
         }
     }
 }
@@ -185,6 +238,7 @@ mod tests {
     #[test]
     fn requests() {
         assert_eq!(parse(r#"{"op":"census"}"#), Ok(Request::Census));
+        assert_eq!(parse(r#"{"op":"messages"}"#), Ok(Request::Messages));
         assert_eq!(
             parse(r#"{"op":"exit","code":3}"#),
             Ok(Request::Exit { code: 3 })
@@ -225,12 +279,44 @@ mod tests {
         );
     }
 
+    /// So does every request to misbehave.
+    #[test]
+    fn misbehaviour() {
+        assert_eq!(
+            parse(r#"{"op":"mute","vgpu":1,"milliseconds":500}"#),
+            Ok(Request::Mute {
+                vgpu: 1,
+                milliseconds: 500
+            })
+        );
+        for (name, state, execution) in [
+            ("hung", FailedState::Hung, ExecutionState::HUNG),
+            ("reset", FailedState::Reset, ExecutionState::RESET),
+            (
+                "page-fault",
+                FailedState::PageFault,
+                ExecutionState::ERROR_DMA_PAGE_FAULT,
+            ),
+            ("stopped", FailedState::Stopped, ExecutionState::STOPPED),
+        ] {
+            let line = format!(r#"{{"op":"fail-device","vgpu":0,"state":"{name}"}}"#);
+            assert_eq!(parse(&line), Ok(Request::FailDevice { vgpu: 0, state }));
+            assert_eq!(ExecutionState::from(state), execution);
+        }
+        assert_eq!(
+            parse(r#"{"op":"drop-events","count":2}"#),
+            Ok(Request::DropEvents { count: 2 })
+        );
+    }
+
     /// Unknown operations and exit codes that no process can have are refused with a reason.
     #[test]
     fn refusals() {
         assert!(parse(r#"{"op":"dance"}"#).unwrap_err().contains("dance"));
         assert!(parse(r#"{"op":"exit","code":256}"#).is_err());
         assert!(parse("hello").is_err());
+        assert!(parse(r#"{"op":"mute","milliseconds":-1}"#).is_err());
+        assert!(parse(r#"{"op":"fail-device","state":"active"}"#).is_err());
     }
 
     /// Lines reach the mailbox without line ends; empty ones do not.

@@ -5,6 +5,7 @@
 //! sleeps on those events and never blocks elsewhere. It ends when the inbox says so and then
 //! returns the exit status the guest set.
 
+use std::collections::BTreeSet;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use vmbus_server::{ChannelId, Guid, Offer, Server};
 use vmm::SerialInput;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
-use crate::control::{self, EngineFault, Request, ResultLine, Target};
+use crate::control::{self, EngineFault, FailedState, Request, ResultLine, Target};
 use crate::inbox::Inbox;
 use crate::results::{self, Sink};
 use crate::world::{HostWorld, Wiring, World};
@@ -25,6 +26,8 @@ use crate::world::{HostWorld, Wiring, World};
 const RING_BUDGET: usize = 64;
 /// Events taken from the kernel at a time.
 const EVENTS: usize = 16;
+/// Nanoseconds of a millisecond.
+const MILLISECOND: u64 = 1_000_000;
 /// Token of the inbox; acknowledgements have the number of their processor.
 const INBOX: u64 = u64::MAX;
 
@@ -83,7 +86,7 @@ impl Device {
         }
         let mut events = [EpollEvent::default(); EVENTS];
         loop {
-            let count = match epoll.wait(-1, &mut events) {
+            let count = match epoll.wait(self.patience(), &mut events) {
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
                 other => other.context("cannot wait for events")?,
             };
@@ -107,9 +110,31 @@ impl Device {
         }
     }
 
-    /// Handles everything that waits; returns whether the thread is to end.
+    /// How long to sleep at most, as epoll takes it: until the host wants to be told the time.
+    fn patience(&self) -> i32 {
+        let wait = self.host.deadline().map(|at| {
+            let left = at.saturating_sub(self.world.now_ns());
+            // Not a moment too early, or it would be asked again and again.
+            i32::try_from(left.div_ceil(MILLISECOND)).unwrap_or(i32::MAX)
+        });
+        wait.unwrap_or(-1)
+    }
+
+    /// Tells the host that time has passed.
+    fn tick(&mut self) {
+        let mut env = HostWorld {
+            server: Some(&self.server),
+            world: &mut self.world,
+        };
+        self.host.tick(&mut env);
+        self.settle();
+    }
+
+    /// Handles everything that waits; returns whether the thread is to end. While the host is mute
+    /// packets stay in their rings.
     fn take_all(&mut self) -> Result<bool> {
         loop {
+            self.tick();
             let (message, signals, line, done, stop) = {
                 let mut waiting = self.inbox.lock();
                 let message = if self.server.can_accept() {
@@ -117,9 +142,14 @@ impl Device {
                 } else {
                     None
                 };
+                let signals = if self.host.is_mute() {
+                    BTreeSet::new()
+                } else {
+                    std::mem::take(&mut waiting.signals)
+                };
                 (
                     message,
-                    std::mem::take(&mut waiting.signals),
+                    signals,
                     waiting.control.pop_front(),
                     std::mem::take(&mut waiting.done),
                     waiting.stop,
@@ -251,6 +281,7 @@ impl Device {
     fn answer(&mut self, line: &str) -> Result<Value> {
         let answer = match control::parse(line) {
             Ok(Request::Census) => serde_json::to_value(self.host.census())?,
+            Ok(Request::Messages) => serde_json::to_value(self.host.messages())?,
             Ok(Request::Result { name, data }) => {
                 let name = name.as_str();
                 let line = serde_json::to_string(&ResultLine { name, data: &data })?;
@@ -285,6 +316,12 @@ impl Device {
                     None => control::refused("no such virtual GPU"),
                 }
             }
+            Ok(Request::Mute { vgpu, milliseconds }) => self.mute(vgpu, milliseconds),
+            Ok(Request::FailDevice { vgpu, state }) => self.fail_devices(vgpu, state),
+            Ok(Request::DropEvents { count }) => {
+                self.host.drop_events(count);
+                control::ok()
+            }
             Ok(Request::Exit { code }) => {
                 self.exit = Some(code);
                 control::ok()
@@ -292,6 +329,30 @@ impl Device {
             Err(reason) => control::refused(&reason),
         };
         Ok(answer)
+    }
+
+    fn mute(&mut self, vgpu: usize, milliseconds: u64) -> Value {
+        if self.vgpu(vgpu).is_none() {
+            return control::refused("no such virtual GPU");
+        }
+        let env = HostWorld {
+            server: Some(&self.server),
+            world: &mut self.world,
+        };
+        self.host.mute(milliseconds, &env);
+        control::ok()
+    }
+
+    fn fail_devices(&mut self, vgpu: usize, state: FailedState) -> Value {
+        let vgpu = self.vgpu(vgpu);
+        let mut env = HostWorld {
+            server: Some(&self.server),
+            world: &mut self.world,
+        };
+        match vgpu {
+            Some(vgpu) if self.host.fail_devices(vgpu, state.into(), &mut env) => control::ok(),
+            _ => control::refused("no such virtual GPU"),
+        }
     }
 
     fn rescind(&mut self, target: Target) -> Value {

@@ -114,8 +114,10 @@ pub fn run(args: &RunArgs, results: Sink) -> Result<u8> {
 fn gpus(args: &RunArgs) -> Result<(Host, Vec<Arc<dyn PciFunction>>)> {
     let mut host = Host::new(HostConfig {
         version: args.gpupv_version,
+        async_messages: args.async_messages,
         mmio_megabytes: args.mmio_megabytes,
         lock_window: args.lock_window,
+        tdr_ms: args.tdr_ms,
         ..HostConfig::default()
     });
     let mut functions: Vec<Arc<dyn PciFunction>> = Vec::new();

@@ -8,6 +8,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 use gpupv_host::{JobId, JobOutcome};
 use vmm::Hypercalls;
@@ -57,6 +58,8 @@ pub struct Inbox {
     waiting: Mutex<Waiting>,
     wake: EventFd,
     connections: &'static [u32],
+    /// There is one processor, which the guest's and all threads of the host share.
+    alone: bool,
 }
 
 impl Inbox {
@@ -70,6 +73,7 @@ impl Inbox {
             waiting: Mutex::default(),
             wake: EventFd::new(EFD_NONBLOCK)?,
             connections,
+            alone: thread::available_parallelism().is_ok_and(|count| count.get() == 1),
         })
     }
 
@@ -105,6 +109,14 @@ impl Inbox {
         self.ring();
     }
 
+    /// Has the guest's processor make way for who was just woken. With one processor nothing happens
+    /// beside the guest: it would run on, find its work not done, and ask for it once more.
+    fn let_others_run(&self) {
+        if self.alone {
+            thread::yield_now();
+        }
+    }
+
     fn ring(&self) {
         // Fails only when the counter is at its limit, and then the event has fired.
         let _ = self.wake.write(1);
@@ -136,6 +148,7 @@ impl Hypercalls for Inbox {
         }
         self.lock().signals.insert(connection);
         self.ring();
+        self.let_others_run();
         SUCCESS
     }
 }

@@ -56,6 +56,11 @@ pub struct World {
 }
 
 impl World {
+    /// What the host's clock says.
+    pub fn now_ns(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
     /// The open channel that is for `channel`.
     fn find_open(&mut self, channel: Channel) -> Option<(ChannelId, &mut Open)> {
         self.open
@@ -149,7 +154,7 @@ impl Env for HostWorld<'_> {
     }
 
     fn now_ns(&self) -> u64 {
-        u64::try_from(self.world.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        self.world.now_ns()
     }
 }
 

@@ -22,10 +22,12 @@ pub struct Census {
     pub allocations: u64,
     /// Resources.
     pub resources: u64,
-    /// Handles of the whole VM for shared resources.
+    /// Handles of the whole VM: names of shared fences, NT handles of fences and resources.
     pub shared_objects: u64,
-    /// Sync objects, the fences of paging queues included.
+    /// Handles of processes for fences, those of paging queues included.
     pub sync_objects: u64,
+    /// Pages of the I/O space that fences have.
+    pub fence_pages: u64,
     /// Ranges of GPU virtual addresses, reserved or mapped.
     pub va_ranges: u64,
     /// Guest pages the host may access, or waits to give back.
@@ -81,6 +83,7 @@ impl Host {
             ..Census::default()
         };
         if let Some(pages) = &self.io {
+            census.fence_pages = count(pages.fences());
             let (locks, bytes) = pages.shown();
             (census.locks, census.locked_bytes) = (count(locks), bytes);
         }

@@ -27,7 +27,7 @@ pub const MAX_QUEUED_WORK: usize = 4096;
 pub const MAX_VM_QUEUED_WORK: usize = 65_536;
 /// Changes of GPU addresses queued to all contexts of the VM.
 pub const MAX_VM_QUEUED_CHANGES: usize = 262_144;
-/// Resources of the whole VM that have a handle by which they can be opened.
+/// Handles of the whole VM by which resources and fences are shared.
 pub const MAX_SHARED_OBJECTS: usize = 4096;
 /// CPU waits of the whole VM that have not been answered.
 pub const MAX_CPU_WAITS: usize = 4096;
@@ -68,6 +68,8 @@ pub struct HostConfig {
     /// The fences of a device that fails jump to the highest value (unless created with
     /// `NO_SIGNAL_MAX_VALUE_ON_TDR`), as that flag and the behaviour of Direct3D suggest.
     pub max_value_on_error: bool,
+    /// Milliseconds that a job may run before its device hangs; 0: any time.
+    pub tdr_ms: u32,
 }
 
 impl Default for HostConfig {
@@ -80,6 +82,7 @@ impl Default for HostConfig {
             lock_window: None,
             paging: PagingMode::Pending,
             max_value_on_error: true,
+            tdr_ms: 0,
         }
     }
 }

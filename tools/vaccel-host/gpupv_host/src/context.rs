@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Commands on execution contexts (protocol 4.5).
+//!
+//! A context for synchronisation only takes waits, signals, events and changes of addresses, and
+//! refuses submissions: it has no command buffers.
 
 use gpupv::{
     CreateContextFlags, CreateContextVirtual, CreateContextVirtualReply, DestroyContext,
@@ -32,8 +35,11 @@ impl Host {
         }
         let process = self.process_mut(call.process)?;
         process.working_device(call.vgpu, body.device)?;
-        let context = Kind::Context(Context::default());
-        body.context = process.add(call.vgpu, body.device, context)?;
+        let context = Context {
+            flags: body.flags,
+            ..Context::default()
+        };
+        body.context = process.add(call.vgpu, body.device, Kind::Context(context))?;
         let reply = CreateContextVirtualReply {
             body,
             ..CreateContextVirtualReply::default()

@@ -2,13 +2,16 @@
 //! Commands on devices (protocol 4.4), and what a failed device means.
 //!
 //! A device that fails stays failed: its queued work is dropped, its running job is told to stop,
-//! its fences jump to the highest value so that nobody waits for ever (unless a fence was created
-//! not to, or the host is configured not to), and the guest is told by SETGUESTDATA.
+//! the fences that were created in it jump to the highest value so that nobody waits for ever (unless
+//! a fence was created not to, or the host is configured not to), and the guest is told by
+//! SETGUESTDATA. Fences that were only opened in it keep their value: others go on with them. (Windows
+//! documents the jump for a device that can signal the fence; that opening it does not count is our
+//! choice.)
 
 use gpupv::{
     CreateDevice, CreateDeviceReply, DestroyDevice, DeviceStateType, Event, ExecutionState,
     FlushDevice, FlushReason, GetDeviceState, GetDeviceStateReply, Handle, MarkDeviceAsError,
-    NtStatus, PageFaultState, Request, SetGuestData, SyncObjectFlags,
+    NtStatus, PageFaultState, Request, SetGuestData,
 };
 
 use crate::call::{Call, Hold, Verdict};
@@ -29,6 +32,7 @@ impl Host {
         }
         let device = Device {
             cookie: body.error_code,
+            flags: body.flags,
             state: ExecutionState::ACTIVE,
             fault: PageFaultState::default(),
         };
@@ -139,8 +143,7 @@ impl Host {
         }
         for (_, object) in process.objects.iter() {
             if let (true, Kind::Sync(sync)) = (object.device == device, &object.kind) {
-                let keeps = SyncObjectFlags::NO_SIGNAL_MAX_VALUE_ON_TDR;
-                if max_value && !sync.fence.flags().contains(keeps) {
+                if max_value && sync.jumps() {
                     sync.fence.store(u64::MAX);
                 }
             }

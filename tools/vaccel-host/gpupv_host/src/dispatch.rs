@@ -32,6 +32,7 @@ fn not_supported<C: Command>(
 
 impl Host {
     pub(crate) fn dispatch(&mut self, channel: Channel, input: MessageIn<'_>, env: &mut dyn Env) {
+        self.messages.taken = self.messages.taken.saturating_add(1);
         let completion = input.completion_requested.then_some(Completion {
             channel,
             transaction_id: input.transaction_id,
@@ -144,7 +145,7 @@ impl Host {
             CommandId::FlushHeapTransitions => run!(Self::flush_heap_transitions),
             CommandId::QueryAllocationResidency => run!(Self::query_residency),
             CommandId::Lock2 => run!(Self::lock),
-            CommandId::OpenSyncObject => run!(not_supported::<gpupv::OpenSyncObject>),
+            CommandId::OpenSyncObject => run!(Self::open_sync_object),
             CommandId::CreateNtSharedObject => run!(Self::create_shared),
             CommandId::DestroyNtSharedObject => run!(Self::destroy_shared),
             CommandId::ShareObjectWithHost => run!(not_supported::<gpupv::ShareObjectWithHost>),
@@ -204,7 +205,7 @@ impl Host {
                 tracing::debug!(command = C::ID.name(), %status, "refused");
                 if let Some(to) = call.completion {
                     let payload = call.failure(&request, status);
-                    env.complete(to.channel, to.transaction_id, &payload);
+                    self.reply(to, &payload, env);
                 }
             }
         }
@@ -234,6 +235,7 @@ impl Host {
                 | CommandId::CreateAllocation
                 | CommandId::OpenResource
                 | CommandId::CreateSyncObject
+                | CommandId::OpenSyncObject
                 | CommandId::ReserveGpuVirtualAddress
                 | CommandId::MapGpuVirtualAddress
         );
@@ -270,7 +272,7 @@ impl Host {
             self.release(backing);
         }
         if let Some(to) = held.completion {
-            env.complete(to.channel, to.transaction_id, &held.bytes);
+            self.reply(to, &held.bytes, env);
         }
     }
 

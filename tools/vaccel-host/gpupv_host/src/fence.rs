@@ -3,13 +3,11 @@
 //!
 //! The host's own copy of a value is the one that counts; the page in the I/O space is what the
 //! guest reads. Each fence has a page to itself, because guests map whole pages and ignore offsets.
-//! The page is free again when the fence's handle is destroyed; queued work may keep the fence
+//! The page is free again when the last handle of the fence is gone; queued work may keep the fence
 //! itself alive longer.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
-
-use gpupv::SyncObjectFlags;
 
 use crate::env::IoSpace;
 use crate::va::{END_PAGE, PAGE};
@@ -27,7 +25,6 @@ pub struct Fence {
     address: u64,
     value: AtomicU64,
     open: AtomicBool,
-    flags: SyncObjectFlags,
 }
 
 impl std::fmt::Debug for Fence {
@@ -41,13 +38,7 @@ impl std::fmt::Debug for Fence {
 
 impl Fence {
     /// A fence in the page at `offset` of the I/O space, which is at `base`.
-    pub fn new(
-        io: Arc<dyn IoSpace>,
-        base: u64,
-        offset: u64,
-        initial: u64,
-        flags: SyncObjectFlags,
-    ) -> Self {
+    pub fn new(io: Arc<dyn IoSpace>, base: u64, offset: u64, initial: u64) -> Self {
         for word in 0..PAGE_WORDS {
             io.store_u64(word.saturating_mul(8).saturating_add(offset), 0);
         }
@@ -57,13 +48,12 @@ impl Fence {
             address: base.saturating_add(offset),
             value: AtomicU64::new(0),
             open: AtomicBool::new(true),
-            flags,
         };
         fence.store(initial);
         fence
     }
 
-    /// Its handle is destroyed: the page is not touched any more. Whether it was there before.
+    /// Its last handle is gone: the page is not touched any more. Whether it was there before.
     pub fn close(&self) -> bool {
         self.open.swap(false, Ordering::Relaxed)
     }
@@ -78,11 +68,6 @@ impl Fence {
         FENCE_VA.saturating_add(self.offset)
     }
 
-    /// How it was created.
-    pub fn flags(&self) -> SyncObjectFlags {
-        self.flags
-    }
-
     /// The value.
     pub fn value(&self) -> u64 {
         self.value.load(Ordering::Relaxed)
@@ -93,15 +78,10 @@ impl Fence {
         self.value() >= value
     }
 
-    /// Whether its handle still exists.
-    pub fn is_open(&self) -> bool {
-        self.open.load(Ordering::Relaxed)
-    }
-
     /// Sets the value, whatever it was, and publishes it.
     pub fn store(&self, value: u64) {
         self.value.store(value, Ordering::Relaxed);
-        if self.is_open() {
+        if self.open.load(Ordering::Relaxed) {
             self.io.store_u64(self.offset, value);
         }
     }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use gpupv::{Handle, NtStatus, PAGE_SIZE};
+use gpupv::{ExecutionState, Handle, NtStatus, PageFaultState, PAGE_SIZE};
 
 use crate::backing::Backing;
 use crate::call::{bare, Completion};
@@ -15,9 +15,12 @@ use crate::config::{HostConfig, VgpuConfig, MAX_PROCESSES, MAX_SHARED_OBJECTS, M
 use crate::env::{Channel, Env, MessageIn, VgpuId};
 use crate::fence::FenceValue;
 use crate::gpu_memory::{Content, GpuMemory};
+use crate::guest_events::GuestEvents;
 use crate::handle_table::HandleTable;
 use crate::io_pages::IoPages;
 use crate::job::{Cancel, JobId, JobOutcome};
+use crate::messages::MessageCounts;
+use crate::mute::{Mute, Unheard};
 use crate::object::Kind;
 use crate::offer::Offers;
 use crate::pci::{Negotiation, PciWindow};
@@ -60,6 +63,8 @@ pub(crate) struct Running {
     pub(crate) cancel: Cancel,
     /// It was to give a wrong result.
     pub(crate) flip: bool,
+    /// When it is over the limit of time, by the host's clock.
+    pub(crate) deadline: Option<u64>,
 }
 
 /// Where a job came from.
@@ -73,7 +78,8 @@ pub(crate) struct Owner {
 /// A CPU wait that has not been answered.
 pub(crate) struct CpuWait {
     pub(crate) process: Handle,
-    pub(crate) fences: Vec<FenceValue>,
+    /// With the handles by which they are waited for.
+    pub(crate) fences: Vec<(Handle, FenceValue)>,
     pub(crate) any: bool,
     pub(crate) event: u64,
 }
@@ -100,10 +106,13 @@ pub struct Host {
     pub(crate) active: BTreeMap<(u32, u32), (VgpuId, Owner)>,
     /// Allocations whose pages came from a GPADL: that, and the bits of process and allocation.
     pub(crate) by_gpadl: BTreeSet<(u32, u32, u32)>,
-    /// Resources that processes can open.
+    /// Handles of the whole VM: what processes share.
     pub(crate) shared: HandleTable<Shared>,
     /// Fences to signal once the command being handled has been completed.
     pub(crate) after: Vec<FenceValue>,
+    pub(crate) events: GuestEvents,
+    pub(crate) mute: Mute,
+    pub(crate) messages: MessageCounts,
     pub(crate) pinned_pages: u64,
     pub(crate) next_job: u64,
 }
@@ -123,6 +132,9 @@ impl Host {
             by_gpadl: BTreeSet::new(),
             shared: HandleTable::new(MAX_SHARED_OBJECTS),
             after: Vec::new(),
+            events: GuestEvents::default(),
+            mute: Mute::default(),
+            messages: MessageCounts::default(),
             pinned_pages: 0,
             next_job: 0,
         }
@@ -183,6 +195,28 @@ impl Host {
         vgpu.map(|vgpu| vgpu.flip = true).is_some()
     }
 
+    /// Puts every device of a GPU that has not failed in this state, as if its job had failed so.
+    /// Whether there is such a GPU.
+    pub fn fail_devices(&mut self, vgpu: VgpuId, state: ExecutionState, env: &mut dyn Env) -> bool {
+        if self.vgpus.get(vgpu.0).is_none() {
+            return false;
+        }
+        if self.is_mute() {
+            self.mute.keep(Unheard::Fail(vgpu, state));
+            return true;
+        }
+        let processes = self.processes.iter();
+        let devices = processes.flat_map(|(process, p)| {
+            let devices = p.devices(vgpu).into_iter();
+            devices.map(move |device| (process, device))
+        });
+        for (process, device) in devices.collect::<Vec<_>>() {
+            self.fail_device(process, device, state, PageFaultState::default(), env);
+        }
+        self.settle(env);
+        true
+    }
+
     /// A channel was opened by the guest.
     pub fn channel_opened(&mut self, channel: Channel) {
         tracing::debug!(?channel, "channel opened");
@@ -192,6 +226,7 @@ impl Host {
     /// not touched any more when this returns.
     pub fn channel_closed(&mut self, channel: Channel, env: &mut dyn Env) {
         tracing::debug!(?channel, "channel closed");
+        self.mute.forget(channel);
         for held in &mut self.held {
             if held.completion.is_some_and(|at| at.channel == channel) {
                 held.completion = None;
@@ -239,6 +274,14 @@ impl Host {
 
     /// A message of the guest arrived on a channel.
     pub fn message(&mut self, channel: Channel, message: MessageIn<'_>, env: &mut dyn Env) {
+        if self.is_mute() {
+            return self.mute.keep(Unheard::Message {
+                channel,
+                transaction_id: message.transaction_id,
+                completion_requested: message.completion_requested,
+                payload: message.payload.to_vec(),
+            });
+        }
         self.dispatch(channel, message, env);
         for signal in std::mem::take(&mut self.after) {
             signal.fence.signal(signal.value, false);
@@ -248,19 +291,22 @@ impl Host {
 
     /// A job ended.
     pub fn engine_done(&mut self, job: JobId, outcome: JobOutcome, env: &mut dyn Env) {
+        if self.is_mute() {
+            return self.mute.keep(Unheard::Done(job, outcome));
+        }
         self.job_done(job, outcome, env);
         self.settle(env);
     }
 
     /// Completes a message that has no reply of its own.
     pub(crate) fn refuse(
-        &self,
+        &mut self,
         completion: Option<Completion>,
         status: NtStatus,
         env: &mut dyn Env,
     ) {
         if let Some(to) = completion {
-            env.complete(to.channel, to.transaction_id, &bare(status));
+            self.reply(to, &bare(status), env);
         }
     }
 

@@ -7,8 +7,6 @@
 
 use std::sync::Arc;
 
-use gpupv::SyncObjectFlags;
-
 use crate::config::MAX_LOCKS;
 use crate::env::IoSpace;
 use crate::fence::Fence;
@@ -47,6 +45,7 @@ pub struct IoPages {
     window: u64,
     locks: usize,
     locked_bytes: u64,
+    fences: usize,
 }
 
 impl IoPages {
@@ -61,6 +60,7 @@ impl IoPages {
             window,
             locks: 0,
             locked_bytes: 0,
+            fences: 0,
         }
     }
 
@@ -75,19 +75,21 @@ impl IoPages {
     }
 
     /// Makes a fence in a page of its own; `None` when there is no page.
-    pub fn fence(&mut self, initial: u64, flags: SyncObjectFlags) -> Option<Arc<Fence>> {
+    pub fn fence(&mut self, initial: u64) -> Option<Arc<Fence>> {
         let page = self.take(1, 1)?;
+        self.fences = self.fences.saturating_add(1);
         let offset = page.saturating_mul(PAGE).saturating_sub(self.base);
         let io = Arc::clone(&self.io);
-        Some(Arc::new(Fence::new(io, self.base, offset, initial, flags)))
+        Some(Arc::new(Fence::new(io, self.base, offset, initial)))
     }
 
-    /// Takes the page of a fence whose handle is destroyed.
+    /// Takes the page of a fence whose last handle is gone.
     pub fn release(&mut self, fence: &Fence) {
         if fence.close() {
             if let Some(page) = fence.guest_physical().checked_div(PAGE) {
                 self.give(page, 1);
             }
+            self.fences = self.fences.saturating_sub(1);
         }
     }
 
@@ -120,6 +122,11 @@ impl IoPages {
         self.give(shown.first, shown.pages);
         self.locks = self.locks.saturating_sub(1);
         self.locked_bytes = self.locked_bytes.saturating_sub(shown.bytes());
+    }
+
+    /// How many fences have a page.
+    pub fn fences(&self) -> usize {
+        self.fences
     }
 
     /// How many allocations are shown, and how many bytes.

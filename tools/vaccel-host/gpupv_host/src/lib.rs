@@ -2,9 +2,10 @@
 //! The host's side of GPU-PV: virtual GPUs as a Windows host offers them, without any I/O.
 //!
 //! [`Host`] takes messages of VMBus channels and outcomes of engine jobs, and causes completions,
-//! events and jobs through [`Env`]. It knows no VMBus, no KVM, no thread and no clock; guest memory
-//! is touched only by jobs, which the caller runs where it likes. [`PciWindow`] is the part of a
-//! virtual GPU that lives in PCI configuration space.
+//! events and jobs through [`Env`]. It knows no VMBus, no KVM, no thread and no clock but the caller's:
+//! [`Host::deadline`] says when it wants to be told the time. Guest memory is touched only by jobs,
+//! which the caller runs where it likes. [`PciWindow`] is the part of a virtual GPU that lives in PCI
+//! configuration space.
 //!
 //! Memory of a virtual GPU is host memory that the caller provides ([`HostMemory`]); jobs copy in and
 //! out, and the guest sees what it locks through the I/O space ([`IoSpace`]).
@@ -47,11 +48,14 @@ mod gaps;
 mod global;
 mod gpu_memory;
 mod gpuva;
+mod guest_events;
 mod handle_table;
 mod host;
 mod io_pages;
 mod job;
 mod lock;
+mod messages;
+mod mute;
 mod object;
 mod offer;
 mod paging;
@@ -62,9 +66,11 @@ mod remove;
 mod schedule;
 mod segment;
 mod share;
+mod shared_fence;
 mod submit;
 mod sync;
 mod sysmem;
+mod time_limit;
 mod update;
 mod va;
 
@@ -83,5 +89,6 @@ pub use env::{
 };
 pub use host::{Host, TooManyVgpus};
 pub use job::{Job, JobId, JobOutcome};
+pub use messages::MessageCounts;
 pub use pci::PciWindow;
 pub use segment::PerSegment;

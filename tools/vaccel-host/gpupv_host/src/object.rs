@@ -2,13 +2,15 @@
 //! The objects of a process (protocol 4): what they hold and who frees them.
 //!
 //! Everything but a device belongs to one, and goes when it goes. A fence that belongs to a paging
-//! queue goes with the queue.
+//! queue goes with the queue; one that is shared stays for those who have it too.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use engine::Commands;
-use gpupv::{ExecutionState, Handle, PageFaultState};
+use gpupv::{
+    CreateContextFlags, CreateDeviceFlags, ExecutionState, Handle, PageFaultState, SyncObjectFlags,
+};
 use vaccel_isa::Segment;
 
 use crate::backing::Backing;
@@ -52,6 +54,8 @@ pub enum Kind {
 pub struct Device {
     /// What the guest wants back in SETGUESTDATA.
     pub cookie: u64,
+    /// How it was created.
+    pub flags: CreateDeviceFlags,
     /// ACTIVE until something goes wrong, then for ever what went wrong first.
     pub state: ExecutionState,
     /// The page fault that stopped it.
@@ -61,6 +65,8 @@ pub struct Device {
 /// An execution context: a queue whose work is done in order.
 #[derive(Debug, Default)]
 pub struct Context {
+    /// How it was created.
+    pub flags: CreateContextFlags,
     /// What has not begun.
     pub queue: VecDeque<Work>,
     /// Changes of GPU addresses in the queue.
@@ -162,11 +168,63 @@ impl Resource {
     }
 }
 
-/// A monitored fence as a process holds it.
+/// A handle of a monitored fence.
 #[derive(Debug)]
 pub struct SyncObject {
     /// The fence.
     pub fence: Arc<Fence>,
-    /// The host signals it (fence of a paging queue): the guest cannot signal or destroy it.
-    pub owned: bool,
+    /// What the holder may not do, and what becomes of the value when its device fails.
+    pub flags: SyncObjectFlags,
+    /// How the device came by it.
+    pub origin: Origin,
+    /// The fence's name in the VM, or none if it cannot be shared.
+    pub name: Handle,
+}
+
+/// How a device came by a fence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// It comes with a paging queue: the host signals it, the guest cannot signal or destroy it.
+    PagingQueue,
+    /// It was created there.
+    Created,
+    /// It was opened there.
+    Opened,
+}
+
+impl SyncObject {
+    /// A fence that a device has to itself.
+    pub fn new(fence: Arc<Fence>, flags: SyncObjectFlags, origin: Origin) -> Self {
+        Self {
+            fence,
+            flags,
+            origin,
+            name: Handle::NONE,
+        }
+    }
+
+    /// Whether the holder may signal it.
+    pub fn signals(&self) -> bool {
+        self.origin != Origin::PagingQueue && !self.flags.contains(SyncObjectFlags::NO_SIGNAL)
+    }
+
+    /// Whether the holder may wait for it.
+    pub fn waits(&self) -> bool {
+        !self.flags.contains(SyncObjectFlags::NO_WAIT)
+    }
+
+    /// Its address for the holder's GPU work; 0 where that has no access.
+    pub fn gpu_va(&self) -> u64 {
+        if self.flags.contains(SyncObjectFlags::NO_GPU_ACCESS) {
+            0
+        } else {
+            self.fence.gpu_va()
+        }
+    }
+
+    /// Whether the value becomes the highest when its device fails.
+    pub fn jumps(&self) -> bool {
+        let keeps = SyncObjectFlags::NO_SIGNAL_MAX_VALUE_ON_TDR;
+        self.origin != Origin::Opened && !self.flags.contains(keeps)
+    }
 }

@@ -21,7 +21,7 @@ use crate::config::PagingMode;
 use crate::env::{Env, VgpuId};
 use crate::fence::FenceValue;
 use crate::host::Host;
-use crate::object::{Kind, PagingQueue, SyncObject};
+use crate::object::{Kind, Origin, PagingQueue, SyncObject};
 use crate::process::Process;
 use crate::segment::PerSegment;
 
@@ -46,13 +46,11 @@ impl Host {
         if process.objects.room() < 2 {
             return Err(NtStatus::NO_MEMORY);
         }
-        let fence = self.new_fence(0, SyncObjectFlags::EMPTY)?;
+        let fence = self.new_fence(0)?;
         let process = self.process_mut(call.process)?;
-        let sync = Kind::Sync(SyncObject {
-            fence: Arc::clone(&fence),
-            owned: true,
-        });
-        let sync_object = process.add(call.vgpu, body.device, sync)?;
+        let none = SyncObjectFlags::EMPTY;
+        let sync = SyncObject::new(Arc::clone(&fence), none, Origin::PagingQueue);
+        let sync_object = process.add(call.vgpu, body.device, Kind::Sync(sync))?;
         let queue = Kind::PagingQueue(PagingQueue {
             fence: Arc::clone(&fence),
             fence_handle: sync_object,

@@ -38,11 +38,7 @@ impl Host {
         };
         match kind {
             Kind::Context(_) => return self.orphan(process, handle),
-            Kind::Sync(sync) => {
-                if let Some(pages) = &mut self.io {
-                    pages.release(&sync.fence);
-                }
-            }
+            Kind::Sync(sync) => self.let_go(&sync),
             Kind::PagingQueue(queue) => {
                 self.remove_object(process, queue.fence_handle);
             }

@@ -8,17 +8,18 @@
 use std::sync::Arc;
 
 use engine::{Access, Commands, Outcome};
-use gpupv::{Event, ExecutionState, PageFaultFlags, PageFaultState, SignalGuestEvent};
+use gpupv::{ExecutionState, Handle, PageFaultFlags, PageFaultState};
 
-use crate::device::send;
 use crate::env::{Env, VgpuId};
+use crate::fence::FenceValue;
+use crate::guest_events::GuestEvents;
 use crate::host::{Host, Owner, Running, Vgpu};
 use crate::job::{Cancel, Job, JobId, JobOutcome};
 use crate::object::{Context, Kind, Work};
 
 impl Context {
     /// Does what can be done now. Returns whether anything was.
-    fn advance(&mut self, env: &mut dyn Env) -> bool {
+    fn advance(&mut self, events: &mut GuestEvents, env: &mut dyn Env) -> bool {
         let mut progress = false;
         while self.running.is_none() {
             match self.queue.front() {
@@ -28,7 +29,7 @@ impl Context {
                         pair.fence.signal(pair.value, *rewind);
                     }
                 }
-                Some(Work::Event(event)) => signal_event(*event, env),
+                Some(Work::Event(event)) => events.signal(*event, env),
                 Some(Work::Wait(_) | Work::Run(_) | Work::Update(_)) | None => break,
             }
             self.queue.pop_front();
@@ -51,13 +52,12 @@ impl Context {
     }
 }
 
-fn signal_event(event: u64, env: &mut dyn Env) {
-    send(&Event::Signal(SignalGuestEvent::new(event)), env);
-}
-
 impl Host {
     /// Does everything that can be done now. Called after each input.
     pub(crate) fn settle(&mut self, env: &mut dyn Env) {
+        if self.is_mute() {
+            return;
+        }
         loop {
             let mut progress = false;
             let active: Vec<(VgpuId, Owner)> = self.active.values().copied().collect();
@@ -74,15 +74,19 @@ impl Host {
             let context = process.and_then(|p| p.context(*vgpu, owner.context).ok());
             context.is_some_and(|context| !context.queue.is_empty())
         });
+        let events = &mut self.events;
         self.cpu_waits.retain(|wait| {
-            let over = |pair: &crate::fence::FenceValue| pair.reached() || !pair.fence.is_open();
+            let process = processes.get(wait.process);
+            let over = |(handle, pair): &(Handle, FenceValue)| {
+                pair.reached() || process.is_none_or(|p| p.objects.get(*handle).is_none())
+            };
             let done = if wait.any {
                 wait.fences.iter().any(over)
             } else {
                 wait.fences.iter().all(over)
             };
             if done {
-                signal_event(wait.event, env);
+                events.signal(wait.event, env);
             }
             !done
         });
@@ -100,7 +104,7 @@ impl Host {
             let Some(context) = context else {
                 return progress;
             };
-            progress |= context.advance(env);
+            progress |= context.advance(&mut self.events, env);
             let Some(update) = context.take_update() else {
                 return progress;
             };
@@ -139,6 +143,7 @@ impl Host {
         let Some((owner, commands)) = self.next_context(id, vgpu.last) else {
             return;
         };
+        let deadline = self.job_deadline(id, owner, env.now_ns());
         let job = JobId(self.next_job);
         self.next_job = self.next_job.wrapping_add(1);
         let Some(process) = self.processes.get_mut(owner.process) else {
@@ -161,6 +166,7 @@ impl Host {
             table: Arc::clone(&table),
             cancel: cancel.clone(),
             flip,
+            deadline,
         });
         let job = Job {
             id: job,

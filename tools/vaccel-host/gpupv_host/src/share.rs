@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Resources that processes of the VM share (protocol 4.8).
+//! What processes of the VM share (protocol 4.8): handles of the whole VM, and resources behind them.
 //!
 //! A shareable resource gets a handle of the whole VM, by which any process opens it: a resource and
 //! allocations of its own over the same content, with residency and locks of their own. The content
-//! lives until the last allocation over it and the handle are gone. Handles belong to no process;
-//! the guest drops them, or its channels close.
+//! lives until the last allocation over it and the handle are gone. Such a handle of a shareable
+//! fence keeps the fence; what opens it is its name ([`crate::shared_fence`]). Handles belong to no
+//! process; the guest drops them, or its channels close. All come from one table, so that none is
+//! taken for another.
 
 use std::sync::Arc;
 
@@ -24,10 +26,27 @@ use crate::handle_table::Full;
 use crate::host::Host;
 use crate::object::{Kind, Resource};
 use crate::process::Process;
+use crate::shared_fence::SharedFence;
+
+/// What a handle of the whole VM stands for.
+#[derive(Debug)]
+pub enum Shared {
+    /// A resource that can be opened.
+    Resource(SharedResource),
+    /// A fence, by which it can be opened.
+    Fence(SharedFence),
+    /// The fence of this name, to keep it.
+    FenceKept {
+        /// Where the fence is.
+        vgpu: VgpuId,
+        /// Its name.
+        name: Handle,
+    },
+}
 
 /// A resource that can be opened.
 #[derive(Debug)]
-pub struct Shared {
+pub struct SharedResource {
     vgpu: VgpuId,
     /// In the order of their creation.
     allocations: Vec<SharedAllocation>,
@@ -44,9 +63,11 @@ struct SharedAllocation {
 impl Shared {
     /// What it keeps.
     pub fn contents(&self) -> impl Iterator<Item = &Arc<Content>> {
-        self.allocations
-            .iter()
-            .map(|allocation| &allocation.content)
+        let allocations = match self {
+            Self::Resource(resource) => resource.allocations.as_slice(),
+            Self::Fence(_) | Self::FenceKept { .. } => &[],
+        };
+        allocations.iter().map(|allocation| &allocation.content)
     }
 }
 
@@ -60,22 +81,25 @@ impl Host {
         let process = self.process(call.process)?;
         let object = process.objects.get(request.body().object);
         let object = object.ok_or(NtStatus::INVALID_HANDLE)?;
-        let resource = match &object.kind {
-            Kind::Resource(resource) => resource,
-            Kind::Sync(_) => return Err(NtStatus::NOT_SUPPORTED),
+        let vgpu = object.vgpu;
+        let shared_handle = match &object.kind {
+            Kind::Resource(resource) => {
+                let allocations = contents(process, vgpu, resource)?;
+                self.add_shared(Shared::Resource(SharedResource { vgpu, allocations }))?
+            }
+            Kind::Sync(sync) => {
+                let name = sync.name.some().ok_or(NtStatus::ACCESS_DENIED)?;
+                self.keep_fence(vgpu, name)?
+            }
             _ => return Err(NtStatus::INVALID_HANDLE),
         };
-        let shared = Shared {
-            vgpu: object.vgpu,
-            allocations: contents(process, object.vgpu, resource)?,
-        };
-        let reply = CreateNtSharedObjectReply {
-            shared_handle: self
-                .shared
-                .insert(shared)
-                .map_err(|Full| NtStatus::NO_MEMORY)?,
-        };
-        call.answer(request, &reply, ())
+        call.answer(request, &CreateNtSharedObjectReply { shared_handle }, ())
+    }
+
+    /// Gives something a handle of the whole VM.
+    pub(crate) fn add_shared(&mut self, shared: Shared) -> Result<Handle, NtStatus> {
+        let added = self.shared.insert(shared);
+        added.map_err(|Full| NtStatus::NO_MEMORY)
     }
 
     pub(crate) fn destroy_shared(
@@ -90,21 +114,32 @@ impl Host {
         call.done(request)
     }
 
+    /// Drops an NT handle; a name is none, and goes with its fence.
     fn remove_shared(&mut self, handle: Handle) -> bool {
-        let Some(shared) = self.shared.remove(handle) else {
+        if matches!(self.shared.get(handle), Some(Shared::Fence(_))) {
             return false;
-        };
-        for allocation in shared.allocations {
-            self.release_content(allocation.content);
+        }
+        match self.shared.remove(handle) {
+            Some(Shared::Resource(resource)) => {
+                for allocation in resource.allocations {
+                    self.release_content(allocation.content);
+                }
+            }
+            Some(Shared::FenceKept { name, .. }) => self.let_go_of(name),
+            Some(Shared::Fence(_)) | None => return false,
         }
         true
     }
 
-    /// Drops the handles of resources on a GPU.
-    pub(crate) fn remove_shared_on(&mut self, vgpu: VgpuId) {
-        let all = self.shared.iter();
-        let gone = all.filter_map(|(handle, shared)| (shared.vgpu == vgpu).then_some(handle));
-        for handle in gone.collect::<Vec<_>>() {
+    /// Drops the NT handles of what is on a GPU.
+    pub(crate) fn remove_shared_on(&mut self, on: VgpuId) {
+        let there = |(handle, shared): (Handle, &Shared)| match shared {
+            Shared::Resource(SharedResource { vgpu, .. }) | Shared::FenceKept { vgpu, .. } => {
+                (*vgpu == on).then_some(handle)
+            }
+            Shared::Fence(_) => None,
+        };
+        for handle in self.shared.iter().filter_map(there).collect::<Vec<_>>() {
             self.remove_shared(handle);
         }
     }
@@ -116,8 +151,9 @@ impl Host {
         _env: &mut dyn Env,
     ) -> Verdict {
         let body = request.body();
-        let shared = self.shared.get(body.global_share);
-        let shared = shared.ok_or(NtStatus::INVALID_HANDLE)?;
+        let Some(Shared::Resource(shared)) = self.shared.get(body.global_share) else {
+            return Err(NtStatus::INVALID_HANDLE);
+        };
         let count = shared.allocations.len();
         let fits = shared.vgpu == call.vgpu
             && body.nt_security_sharing.get()

@@ -2,7 +2,7 @@
 //! Work for contexts: command buffers, and the queue everything goes through (protocol 4.5).
 
 use engine::Commands;
-use gpupv::{Handle, NtStatus, Request, SubmitCommand, SubmitFlags};
+use gpupv::{CreateContextFlags, Handle, NtStatus, Request, SubmitCommand, SubmitFlags};
 use vaccel_isa::MAX_STREAM_BYTES;
 
 use crate::call::{Call, Verdict};
@@ -38,6 +38,13 @@ impl Host {
             return Err(NtStatus::NOT_SUPPORTED);
         };
         if body.flags.unknown() != 0 || body.num_history_buffers != 0 {
+            return Err(NtStatus::INVALID_PARAMETER);
+        }
+        let target = self.process(call.process)?.context(call.vgpu, *context)?;
+        if target
+            .flags
+            .contains(CreateContextFlags::SYNCHRONIZATION_ONLY)
+        {
             return Err(NtStatus::INVALID_PARAMETER);
         }
         let work = if body.flags.contains(SubmitFlags::NULL_RENDERING) {

@@ -1,9 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Monitored fences: creating, destroying, signalling, waiting (protocol 4.9 and 5).
 //!
-//! Other kinds of sync objects, and shared ones, are not supported. A CPU wait is always answered
-//! by an event, also when its condition held at once, and when a fence it waits for is destroyed.
-//! A GPU wait that is queued outlives the handles it named.
+//! Other kinds of sync objects are not supported, nor fences across GPUs or ahead of the pipeline's
+//! end. What a handle may do is a matter of the handle: the fence may be signalled by others.
+//! Handles of one process work in all its devices and contexts on the same GPU.
+//!
+//! A CPU wait is always answered by an event, also when its condition held at once, and when a
+//! handle it named is destroyed, be the fence still open elsewhere. A GPU wait that is queued
+//! outlives the handles it named.
+//!
+//! As Windows documents it, a handle without GPU access has no address for command buffers, but
+//! contexts wait for and signal it all the same, and a handle that can neither signal nor wait is
+//! refused.
 
 use std::sync::Arc;
 
@@ -18,18 +26,48 @@ use crate::config::MAX_CPU_WAITS;
 use crate::env::{Env, VgpuId};
 use crate::fence::{Fence, FenceValue};
 use crate::host::{CpuWait, Host};
-use crate::object::{Kind, SyncObject, Work};
+use crate::object::{Kind, Origin, SyncObject, Work};
 use crate::process::Process;
+
+/// Highest value of the mask of engines: there is one.
+const ENGINES: u32 = 1;
+
+/// Checks what a fence is created with.
+fn check_creation(flags: SyncObjectFlags) -> Result<(), NtStatus> {
+    let has = |flag| flags.contains(flag);
+    let legacy = has(SyncObjectFlags::SHARED) && !has(SyncObjectFlags::NT_SECURITY_SHARING);
+    let other = has(SyncObjectFlags::CROSS_ADAPTER) || has(SyncObjectFlags::TOP_OF_PIPELINE);
+    if legacy || other {
+        return Err(NtStatus::NOT_SUPPORTED);
+    }
+    let unshared = has(SyncObjectFlags::NT_SECURITY_SHARING) && !has(SyncObjectFlags::SHARED);
+    if flags.unknown() != 0 || unshared {
+        return Err(NtStatus::INVALID_PARAMETER);
+    }
+    check_rights(flags)
+}
+
+/// Checks that a handle is good for something.
+pub(crate) fn check_rights(flags: SyncObjectFlags) -> Result<(), NtStatus> {
+    if flags.contains(SyncObjectFlags::NO_SIGNAL.union(SyncObjectFlags::NO_WAIT)) {
+        return Err(NtStatus::INVALID_PARAMETER);
+    }
+    Ok(())
+}
+
+/// Checks which engines are to use a fence; 0 leaves it open.
+pub(crate) fn check_affinity(engines: u32) -> Result<(), NtStatus> {
+    if engines > ENGINES {
+        return Err(NtStatus::INVALID_PARAMETER);
+    }
+    Ok(())
+}
 
 impl Host {
     /// Makes a fence in the I/O space.
-    pub(crate) fn new_fence(
-        &mut self,
-        initial: u64,
-        flags: SyncObjectFlags,
-    ) -> Result<Arc<Fence>, NtStatus> {
+    pub(crate) fn new_fence(&mut self, initial: u64) -> Result<Arc<Fence>, NtStatus> {
         let pages = self.io.as_mut().ok_or(NtStatus::UNSUCCESSFUL)?;
-        pages.fence(initial, flags).ok_or(NtStatus::NO_MEMORY)
+        pages.fence(initial).ok_or(NtStatus::NO_MEMORY)
     }
 
     pub(crate) fn create_sync_object(
@@ -40,31 +78,33 @@ impl Host {
     ) -> Verdict {
         let body = request.body();
         let flags = body.info.flags;
-        let args = body.info.as_monitored_fence();
-        let args = args.ok_or(NtStatus::NOT_SUPPORTED)?;
-        if flags.unknown() != 0 {
-            return Err(NtStatus::INVALID_PARAMETER);
-        }
-        if flags.contains(SyncObjectFlags::SHARED) {
-            return Err(NtStatus::NOT_SUPPORTED);
-        }
+        let Some(args) = body.info.as_monitored_fence() else {
+            return Err(match body.info.kind.name() {
+                Some(_) => NtStatus::NOT_SUPPORTED,
+                None => NtStatus::INVALID_PARAMETER,
+            });
+        };
+        check_creation(flags)?;
+        check_affinity(args.engine_affinity)?;
         let process = self.process(call.process)?;
         process.working_device(call.vgpu, body.device)?;
-        if process.objects.room() == 0 {
+        let shared = flags.contains(SyncObjectFlags::SHARED);
+        if process.objects.room() == 0 || (shared && self.shared.room() == 0) {
             return Err(NtStatus::NO_MEMORY);
         }
-        let fence = self.new_fence(args.initial_value, flags)?;
-        let sync = Kind::Sync(SyncObject {
-            fence: Arc::clone(&fence),
-            owned: false,
-        });
-        let process = self.process_mut(call.process)?;
-        let reply = CreateSyncObjectReply {
-            sync_object: process.add(call.vgpu, body.device, sync)?,
-            fence_gpu_va: fence.gpu_va(),
-            fence_storage_address: fence.guest_physical(),
+        let fence = self.new_fence(args.initial_value)?;
+        let mut sync = SyncObject::new(fence, flags, Origin::Created);
+        if shared {
+            sync.name = self.name_fence(call.vgpu, &sync)?;
+        }
+        let mut reply = CreateSyncObjectReply {
+            global_sync_object: sync.name,
+            fence_gpu_va: sync.gpu_va(),
+            fence_storage_address: sync.fence.guest_physical(),
             ..CreateSyncObjectReply::default()
         };
+        let process = self.process_mut(call.process)?;
+        reply.sync_object = process.add(call.vgpu, body.device, Kind::Sync(sync))?;
         call.answer(request, &reply, ())
     }
 
@@ -78,7 +118,7 @@ impl Host {
         let handle = request.body().sync_object;
         let process = self.process(call.process)?;
         match process.objects.get(handle).map(|object| &object.kind) {
-            Some(Kind::Sync(sync)) if !sync.owned => {}
+            Some(Kind::Sync(sync)) if sync.origin != Origin::PagingQueue => {}
             Some(Kind::Sync(_)) => return Err(NtStatus::INVALID_PARAMETER),
             _ => return Err(NtStatus::INVALID_HANDLE),
         }
@@ -124,7 +164,7 @@ impl Host {
             call.vgpu,
             (tail.objects, tail.fence_values),
             MAX_SIGNAL_OBJECTS,
-            SyncObjectFlags::NO_SIGNAL,
+            SyncObject::signals,
         )?;
         let rewind = body.flags.contains(SignalFlags::ALLOW_FENCE_REWIND);
         let now = body.flags.contains(SignalFlags::SIGNAL_AT_SUBMISSION);
@@ -182,7 +222,7 @@ impl Host {
             call.vgpu,
             (tail.objects, tail.fence_values),
             MAX_WAIT_OBJECTS,
-            SyncObjectFlags::NO_WAIT,
+            SyncObject::waits,
         )?;
         self.enqueue(call, body.context, Work::Wait(fences))
     }
@@ -204,14 +244,14 @@ impl Host {
             call.vgpu,
             (tail.objects, tail.fence_values),
             MAX_WAIT_OBJECTS,
-            SyncObjectFlags::NO_WAIT,
+            SyncObject::waits,
         )?;
         if self.cpu_waits.len() >= MAX_CPU_WAITS {
             return Err(NtStatus::NO_MEMORY);
         }
         self.cpu_waits.push(CpuWait {
             process: call.process,
-            fences,
+            fences: tail.objects.iter().zip(fences).collect(),
             any: body.flags.contains(WaitFromCpuFlags::WAIT_ANY),
             event: body.guest_event,
         });
@@ -219,23 +259,21 @@ impl Host {
     }
 }
 
-/// The fences and values of a wait or signal. `refused` is what a fence must not have been created
-/// with; fences of paging queues cannot be signalled.
+/// The fences and values of a wait or signal, if every handle is `allowed` to.
 fn pairs(
     process: &Process,
     vgpu: VgpuId,
     (objects, values): (List<'_, Handle>, List<'_, u64>),
     most: u32,
-    refused: SyncObjectFlags,
+    allowed: impl Fn(&SyncObject) -> bool,
 ) -> Result<Vec<FenceValue>, NtStatus> {
     let most = usize::try_from(most).unwrap_or(usize::MAX);
     if objects.is_empty() || objects.len() > most || values.len() != objects.len() {
         return Err(NtStatus::INVALID_PARAMETER);
     }
-    let signals = refused == SyncObjectFlags::NO_SIGNAL;
     let pair = |(handle, value)| {
         let sync = process.sync(vgpu, handle)?;
-        if sync.fence.flags().contains(refused) || (signals && sync.owned) {
+        if !allowed(sync) {
             return Err(NtStatus::ACCESS_DENIED);
         }
         Ok(FenceValue {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use gpupv::{
     ExecutionState, GpuVaChange, GpuVaOperation, Handle, NtStatus, PageFaultState, Protection,
-    Request, SyncObjectFlags, UpdateGpuVirtualAddress, MAX_UPDATE_OPERATIONS,
+    Request, UpdateGpuVirtualAddress, MAX_UPDATE_OPERATIONS,
 };
 
 use crate::call::{Call, Verdict};
@@ -166,7 +166,7 @@ fn fence(
     if process.device_of(call.vgpu, handle)? != body.device {
         return Err(NtStatus::INVALID_HANDLE);
     }
-    if sync.owned || sync.fence.flags().contains(SyncObjectFlags::NO_SIGNAL) {
+    if !sync.signals() {
         return Err(NtStatus::ACCESS_DENIED);
     }
     Ok(FenceValue {

@@ -107,6 +107,7 @@ fn adapter_queries() {
         adapter: GPU.adapter_handle(),
         ..QueryClockCalibration::default()
     };
+    guest.world.now = 42;
     let clock = guest.call(body).unwrap().clock_data;
     assert_eq!(clock.gpu_clock_counter.get(), 42);
     guest.finish();

@@ -19,6 +19,10 @@ struct Step {
     run: bool,
 }
 
+/// Commands that do not exist, beside which the host itself misbehaves.
+const FAILURE: u32 = 3;
+const SILENCE: u32 = 27;
+
 fn word() -> impl Strategy<Value = u32> {
     prop_oneof![
         3 => Just(0),
@@ -71,6 +75,24 @@ fn host_memory(guest: &mut Guest, setup: &Setup) -> (Handle, CreateAllocationRep
     let data = [data[0].as_slice(), &data[1]];
     let shared = guest.create(setup.device, Handle::NONE, flags, &data);
     (alone, shared.unwrap().0)
+}
+
+/// The part of a conversation about fences that others have open.
+fn shared_fences(guest: &mut Guest, setup: &Setup) {
+    let made = guest.shared_fence(setup.device);
+    let kept = guest.share(made.sync_object);
+    let flags = SyncObjectFlags::NO_SIGNAL;
+    let name = made.global_sync_object;
+    let opened = guest.open_fence(setup.device, name, flags).unwrap();
+    guest.wait_gpu(setup.context, opened.sync_object, 1);
+    guest.destroy_fence(opened.sync_object).unwrap();
+    guest.signal_gpu(setup.context, made.sync_object, 2);
+    let none = SignalFlags::EMPTY;
+    guest
+        .signal_cpu(setup.device, made.sync_object, 1, none)
+        .unwrap();
+    guest.destroy_fence(made.sync_object).unwrap();
+    guest.unshare(kept).unwrap();
 }
 
 /// The part of a conversation about memory of the GPU.
@@ -155,6 +177,7 @@ fn conversation() -> Vec<(Channel, Vec<u8>)> {
         .signal_cpu(setup.device, setup.fence.sync_object, 2, none)
         .unwrap();
     own_memory(&mut guest, &setup);
+    shared_fences(&mut guest, &setup);
     guest.evict(setup.device, &[allocation]);
     let body = DestroyAllocation {
         device: setup.device,
@@ -185,7 +208,16 @@ proptest! {
         });
         let setup = guest.setup();
         host_memory(&mut guest, &setup);
+        let fence = guest.shared_fence(setup.device);
+        guest.share(fence.sync_object);
         for step in &steps {
+            if step.number == FAILURE {
+                let state = ExecutionState::HUNG;
+                guest.host.fail_devices(GPU, state, &mut guest.world);
+            }
+            if step.number == SILENCE {
+                guest.host.mute(1, &guest.world);
+            }
             let bytes = message(&guest, step);
             let channel = if step.global || step.number >= 1000 {
                 Channel::Global
@@ -195,8 +227,10 @@ proptest! {
             guest.raw(channel, &bytes, !step.run);
             if step.run {
                 guest.run_all();
+                guest.pass_ms(1);
             }
         }
+        guest.pass_ms(1);
         guest.host.channel_closed(Channel::Global, &mut guest.world);
         guest.run_all();
         guest.assert_empty();

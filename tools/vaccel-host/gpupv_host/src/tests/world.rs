@@ -142,6 +142,8 @@ pub struct World {
     pub io: Option<(u64, Arc<FakeIo>)>,
     pub refuse_io: bool,
     pub memories: Memories,
+    /// What its clock says.
+    pub now: u64,
 }
 
 impl Env for World {
@@ -198,6 +200,6 @@ impl Env for World {
     }
 
     fn now_ns(&self) -> u64 {
-        42
+        self.now
     }
 }

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Guest events on their way out (protocol 5), some of which are lost on request.
+
+use gpupv::{Event, SignalGuestEvent};
+
+use crate::device::send;
+use crate::env::Env;
+use crate::host::Host;
+
+/// Sends guest events.
+#[derive(Debug, Default)]
+pub struct GuestEvents {
+    /// How many are yet to be lost.
+    lose: u64,
+}
+
+impl GuestEvents {
+    /// Sends an event, or loses it.
+    pub fn signal(&mut self, event: u64, env: &mut dyn Env) {
+        if self.lose != 0 {
+            self.lose = self.lose.saturating_sub(1);
+            tracing::debug!(event, "event lost");
+            return;
+        }
+        send(&Event::Signal(SignalGuestEvent::new(event)), env);
+    }
+}
+
+impl Host {
+    /// Loses the next `count` guest events, whatever was to be lost before. Whoever waits for one
+    /// is not told by another.
+    pub fn drop_events(&mut self, count: u64) {
+        self.events.lose = count;
+    }
+}

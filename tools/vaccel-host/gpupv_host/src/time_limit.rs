@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the passing of time does: it ends being mute, and jobs that run for too long.
+//!
+//! A job over the limit hangs its device. A context or device that was created without a time limit
+//! has none. (Windows has a limit of 2 s unless configured otherwise, for the time it takes to
+//! preempt a job; here nothing preempts, so it is the time that the job runs.)
+
+use gpupv::{CreateContextFlags, CreateDeviceFlags, ExecutionState, PageFaultState};
+
+use crate::env::{Env, VgpuId};
+use crate::host::{Host, Owner};
+use crate::mute::MILLISECOND;
+
+impl Host {
+    /// When [`Host::tick`] is to be called, by the host's clock.
+    pub fn deadline(&self) -> Option<u64> {
+        if let Some(until) = self.mute.until() {
+            return Some(until);
+        }
+        let running = self.vgpus.iter().filter_map(|vgpu| vgpu.running.as_ref());
+        running.filter_map(|run| run.deadline).min()
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, env: &mut dyn Env) {
+        let now = env.now_ns();
+        self.unmute(now, env);
+        if !self.is_mute() {
+            self.end_overdue_jobs(now, env);
+        }
+    }
+
+    /// When a job that starts now is over the limit.
+    pub(crate) fn job_deadline(&self, vgpu: VgpuId, owner: Owner, now: u64) -> Option<u64> {
+        let limit = u64::from(self.config.tdr_ms).saturating_mul(MILLISECOND);
+        let process = self.processes.get(owner.process)?;
+        let context = process.context(vgpu, owner.context).ok()?;
+        let device = process.device(vgpu, owner.device).ok()?;
+        let (of_context, of_device) = (
+            CreateContextFlags::DISABLE_GPU_TIMEOUT,
+            CreateDeviceFlags::DISABLE_GPU_TIMEOUT,
+        );
+        let exempt = context.flags.contains(of_context) || device.flags.contains(of_device);
+        (limit != 0 && !exempt).then(|| now.saturating_add(limit))
+    }
+
+    fn end_overdue_jobs(&mut self, now: u64, env: &mut dyn Env) {
+        let mut overdue = Vec::new();
+        for run in self.vgpus.iter_mut().filter_map(|v| v.running.as_mut()) {
+            // Once each: the job takes its time to end.
+            if run.deadline.take_if(|deadline| *deadline <= now).is_some() {
+                overdue.extend(run.owner);
+            }
+        }
+        if overdue.is_empty() {
+            return;
+        }
+        for owner in overdue {
+            let (state, fault) = (ExecutionState::HUNG, PageFaultState::default());
+            self.fail_device(owner.process, owner.device, state, fault, env);
+        }
+        self.settle(env);
+    }
+}
