@@ -17,8 +17,10 @@ use crate::flags::{EventMask, Features, VmFlags};
 use crate::handle::Node;
 use crate::info::{Budget, Info, Segment};
 use crate::ioctl;
+use crate::syncobj::SyncObj;
 use crate::sys;
 use crate::vm::Vm;
+use crate::wait_many::WaitArgs;
 
 /// Name of the DRM driver whose nodes speak this interface.
 pub(crate) const DRIVER_NAME: &str = "vaccel";
@@ -33,6 +35,7 @@ pub struct Device {
     node: Arc<Node>,
     /// For queries, which are rare: one object, made at the first one.
     queries: Arc<Mutex<Option<ArgBo>>>,
+    pub(crate) waits: Arc<WaitArgs>,
 }
 
 impl Device {
@@ -73,6 +76,7 @@ impl Device {
         Self {
             node,
             queries: Arc::default(),
+            waits: Arc::default(),
         }
     }
 
@@ -127,6 +131,24 @@ impl Device {
     /// Makes an address space.
     pub fn create_vm(&self, flags: VmFlags) -> Result<Vm> {
         Vm::new(self, flags)
+    }
+
+    /// Makes a syncobj, empty or with a signalled fence in it.
+    ///
+    /// # Errors
+    ///
+    /// Those of the kernel.
+    pub fn create_syncobj(&self, signalled: bool) -> Result<SyncObj> {
+        SyncObj::new(&self.node, signalled)
+    }
+
+    /// Opens the syncobj of a descriptor, of whatever device.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidArgument`] for a descriptor of anything else.
+    pub fn open_syncobj(&self, fd: BorrowedFd<'_>) -> Result<SyncObj> {
+        SyncObj::open(&self.node, fd)
     }
 
     /// Makes an argument object of at least `size` bytes.

@@ -23,6 +23,21 @@ pub struct FenceState {
     pub gpu_va: Option<u64>,
 }
 
+/// What a wait has seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waited {
+    /// Value of the fence.
+    pub value: u64,
+    /// First error recorded on the fence: that of something that was imported into it, which raised
+    /// it all the same.
+    pub error: Option<Errno>,
+}
+
+/// A recorded error, which the interface has as a negative number.
+pub(crate) fn recorded(error: i32) -> Option<Errno> {
+    (error != 0).then_some(Errno(error.saturating_neg()))
+}
+
 /// A monitored fence.
 #[derive(Debug)]
 #[must_use = "the fence is destroyed when this is dropped"]
@@ -34,7 +49,7 @@ pub struct Fence {
 }
 
 /// Waits for a fence by its handle.
-pub(crate) fn wait(node: &Arc<Node>, fence: u32, value: u64, deadline: Deadline) -> Result<u64> {
+pub(crate) fn wait(node: &Arc<Node>, fence: u32, value: u64, deadline: Deadline) -> Result<Waited> {
     let mut arg = sys::FenceWait {
         fence,
         value,
@@ -42,7 +57,10 @@ pub(crate) fn wait(node: &Arc<Node>, fence: u32, value: u64, deadline: Deadline)
         ..Default::default()
     };
     node.call::<ioctl::FenceWait>(&mut arg)?;
-    Ok(arg.observed_value)
+    Ok(Waited {
+        value: arg.observed_value,
+        error: recorded(arg.error),
+    })
 }
 
 impl Fence {
@@ -54,8 +72,19 @@ impl Fence {
             ..Default::default()
         };
         vm.node().call::<ioctl::FenceCreate>(&mut arg)?;
-        let handle = Handle::new(vm.node().clone(), Kind::Fence, arg.fence, "FENCE_CREATE")?;
-        let page = match arg.mmap_offset {
+        Self::made(vm, arg.fence, arg.gpu_va, arg.mmap_offset, "FENCE_CREATE")
+    }
+
+    /// Takes over the fence that an operation made in `vm`.
+    pub(crate) fn made(
+        vm: &Vm,
+        raw: u32,
+        gpu_va: u64,
+        mmap_offset: u64,
+        operation: &'static str,
+    ) -> Result<Self> {
+        let handle = Handle::new(vm.node().clone(), Kind::Fence, raw, operation)?;
+        let page = match mmap_offset {
             0 => None,
             offset => Some(Mapping::new(
                 vm.node().fd(),
@@ -67,7 +96,7 @@ impl Fence {
         Ok(Self {
             page,
             handle,
-            gpu_va: arg.gpu_va,
+            gpu_va,
             vm: vm.clone(),
         })
     }
@@ -112,7 +141,7 @@ impl Fence {
         self.vm.node().call::<ioctl::FenceQuery>(&mut arg)?;
         Ok(FenceState {
             value: arg.value,
-            error: (arg.error != 0).then_some(Errno(arg.error.saturating_neg())),
+            error: recorded(arg.error),
             gpu_va: (arg.gpu_va != 0).then_some(arg.gpu_va),
         })
     }
@@ -137,8 +166,15 @@ impl Fence {
         self.vm.node().call::<ioctl::FenceSignal>(&mut arg)
     }
 
-    /// Waits until the value has been reached; returns the value seen.
-    pub fn wait(&self, value: u64, deadline: Deadline) -> Result<u64> {
+    /// Waits until the value has been reached.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) at the deadline,
+    /// [`ErrorKind::VmError`](crate::ErrorKind::VmError) if the vm is in error,
+    /// [`ErrorKind::DeviceLost`](crate::ErrorKind::DeviceLost) if the adapter is gone. An error
+    /// recorded on the fence is none: [`Waited::error`] has it.
+    pub fn wait(&self, value: u64, deadline: Deadline) -> Result<Waited> {
         wait(self.vm.node(), self.handle(), value, deadline)
     }
 
@@ -151,5 +187,18 @@ impl Fence {
         let closed = handle.close();
         drop(vm);
         closed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Proves that a recorded error is an errno like any other, and 0 none.
+    #[test]
+    fn recorded_errors() {
+        assert_eq!(recorded(0), None);
+        assert_eq!(recorded(-libc::ETIME), Some(Errno(libc::ETIME)));
+        assert_eq!(recorded(i32::MIN), Some(Errno(i32::MAX)));
     }
 }

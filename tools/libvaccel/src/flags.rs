@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Flag sets. `from_bits` refuses bits that the interface does not define.
 
+use crate::ioctl::syncobj;
 use crate::sys;
 
 bitflags::bitflags! {
@@ -61,6 +62,24 @@ bitflags::bitflags! {
         const SHAREABLE = sys::FENCE_SHAREABLE;
         /// Its value is not mapped.
         const NO_MMAP = sys::FENCE_NO_MMAP;
+    }
+
+    /// How the submission uses an object that others use too.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct AccessFlags: u32 {
+        /// It writes; otherwise it reads.
+        const WRITE = sys::ACCESS_WRITE;
+        /// The queue waits until the object may be accessed that way.
+        const WAIT = sys::ACCESS_WAIT;
+    }
+
+    /// What of a syncobj's point is waited for. None: that the fence that is there signals.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct SyncObjWait: u32 {
+        /// A fence that is still missing is waited for.
+        const FOR_SUBMIT = syncobj::WAIT_FOR_SUBMIT;
+        /// That a fence is there is enough.
+        const AVAILABLE = syncobj::WAIT_AVAILABLE;
     }
 
     /// What the driver provides.

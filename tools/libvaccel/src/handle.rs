@@ -87,6 +87,7 @@ pub(crate) enum Kind {
     Queue,
     Fence,
     Gem,
+    SyncObj,
 }
 
 /// A handle of this file, given up when dropped.
@@ -151,6 +152,8 @@ impl Handle {
             Kind::Queue => self.node.call::<ioctl::QueueDestroy>(&mut destroy),
             Kind::Fence => self.node.call::<ioctl::FenceDestroy>(&mut destroy),
             Kind::Gem => self.node.gem_close(raw),
+            Kind::SyncObj => ioctl::syncobj::destroy(self.node.fd(), raw)
+                .map_err(|errno| Error::from_errno("SYNCOBJ_DESTROY", errno, 0)),
         }
     }
 }

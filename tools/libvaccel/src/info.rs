@@ -35,6 +35,8 @@ pub struct Info {
     pub non_local_size: Option<u64>,
     /// Bytes of guest memory that one file may pin.
     pub pin_limit: Option<u64>,
+    /// Milliseconds that work on a bounded queue may make no progress.
+    pub watchdog_ms: Option<u64>,
 }
 
 impl Info {
@@ -60,6 +62,7 @@ impl Info {
             local_size: segment_size(Segment::Local)?,
             non_local_size: segment_size(Segment::NonLocal)?,
             pin_limit: get(sys::PARAM_PIN_LIMIT)?,
+            watchdog_ms: get(sys::PARAM_WATCHDOG_MS)?,
         })
     }
 

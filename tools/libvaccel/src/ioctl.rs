@@ -5,8 +5,9 @@
 //! and does not interpret: [`call`] returns the errno as it came. Malformed arguments can be sent
 //! through it as well as good ones, which is what the driver's self-tests do.
 //!
-//! [`drm`] holds the few core DRM ioctls that a client needs, [`readiness`] the wait for events,
-//! [`udmabuf`] the way from a program's memory to a dma-buf.
+//! [`descriptor`] holds the operations that make a file descriptor, [`drm`] and [`syncobj`] the core
+//! DRM ioctls that a client needs, [`eventfd`] and [`readiness`] what it waits by, [`udmabuf`] the way
+//! from a program's memory to a dma-buf.
 
 #![allow(
     unsafe_code,
@@ -18,8 +19,11 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use crate::sys;
 
+pub mod descriptor;
 pub mod drm;
+pub mod eventfd;
 pub mod readiness;
+pub mod syncobj;
 pub mod udmabuf;
 
 /// `_IOC` type of DRM ioctls.
@@ -157,6 +161,9 @@ impl Errno {
             libc::ESTALE => "ESTALE",
             libc::ENODATA => "ENODATA",
             libc::ECANCELED => "ECANCELED",
+            libc::EXDEV => "EXDEV",
+            libc::EMFILE => "EMFILE",
+            libc::ETIMEDOUT => "ETIMEDOUT",
             _ => return None,
         })
     }

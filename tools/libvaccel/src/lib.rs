@@ -6,7 +6,7 @@
 //! - [`sys`]: the uAPI's structures and constants, checked against the C header;
 //! - [`ioctl`]: one typed call per operation, nothing interpreted (what malformed-input tests use);
 //! - the objects: [`Device`], [`Vm`], [`Queue`], [`Bo`], [`Binding`], [`Fence`], [`ArgBo`],
-//!   [`Reservation`], [`Mapping`] and the [`Submission`] builder.
+//!   [`Reservation`], [`Mapping`], [`SyncObj`], [`EventFd`] and the [`Submission`] builder.
 //!
 //! An object keeps what it needs alive and gives itself up when dropped; `close` does the same and
 //! reports the outcome. Waiting always has a [`Deadline`]. Mapped memory is copied in and out,
@@ -39,11 +39,14 @@ pub mod sys;
 mod arg;
 mod binding;
 mod bo;
+mod bridge;
 mod deadline;
 mod device;
 mod error;
 mod event;
+mod event_fd;
 mod fence;
+mod fence_fd;
 mod flags;
 mod handle;
 mod info;
@@ -51,8 +54,10 @@ mod queue;
 mod reservation;
 mod residency;
 mod submission;
+mod syncobj;
 mod user_memory;
 mod vm;
+mod wait_many;
 
 pub use arg::ArgBo;
 pub use binding::{BindOptions, Binding};
@@ -61,10 +66,11 @@ pub use deadline::Deadline;
 pub use device::Device;
 pub use error::{Error, ErrorKind, Result};
 pub use event::Event;
-pub use fence::{Fence, FenceState};
+pub use event_fd::EventFd;
+pub use fence::{Fence, FenceState, Waited};
 pub use flags::{
-    BindFlags, BoFlags, EventMask, Features, FenceFlags, HostCaps, ResidentFlags, SyncFlags,
-    VmFlags,
+    AccessFlags, BindFlags, BoFlags, EventMask, Features, FenceFlags, HostCaps, ResidentFlags,
+    SyncFlags, SyncObjWait, VmFlags,
 };
 pub use info::{Budget, Info, Segment};
 pub use mapping::{Access, Mapping};
@@ -72,5 +78,7 @@ pub use queue::{Queue, QueueMode, QueueOptions};
 pub use reservation::{Reservation, ReserveOptions};
 pub use residency::{OfferPriority, Priority, Reclaimed, Resident};
 pub use submission::{Encoded, OpOutcome, Rejected, Submission, Submitted};
+pub use syncobj::SyncObj;
 pub use user_memory::UserMemory;
 pub use vm::{PageFault, State, Vm, VmState};
+pub use wait_many::Reached;

@@ -2,6 +2,7 @@
 //! Queues: operations in order.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::arg::{self, ArgBo};
 use crate::error::Result;
@@ -28,6 +29,7 @@ pub struct QueueOptions {
     node: u32,
     engine_affinity: u32,
     priority: i32,
+    timeout_ms: u32,
 }
 
 impl QueueOptions {
@@ -38,6 +40,7 @@ impl QueueOptions {
             node: 0,
             engine_affinity: 0,
             priority: 0,
+            timeout_ms: 0,
         }
     }
 
@@ -53,6 +56,20 @@ impl QueueOptions {
     #[must_use]
     pub const fn priority(mut self, priority: i32) -> Self {
         self.priority = priority;
+        self
+    }
+
+    /// Sets how long, in whole milliseconds, work on a bounded queue may make no progress while
+    /// others wait for it; 10 ms to [`Info::watchdog_ms`](crate::Info::watchdog_ms), which it is
+    /// unless set.
+    #[must_use]
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        let milliseconds = timeout.as_millis();
+        self.timeout_ms = if milliseconds > u32::MAX as u128 {
+            u32::MAX
+        } else {
+            milliseconds as u32
+        };
         self
     }
 }
@@ -78,6 +95,7 @@ impl Queue {
             node: options.node,
             engine_affinity: options.engine_affinity,
             priority: options.priority,
+            timeout_ms: options.timeout_ms,
             ..Default::default()
         };
         vm.node().call::<ioctl::QueueCreate>(&mut arg)?;
@@ -148,7 +166,7 @@ impl Queue {
         }
     }
 
-    /// Destroys the queue. Work that was submitted still runs.
+    /// Destroys the queue and with it the work that it has not done.
     pub fn close(self) -> Result<()> {
         let Self { handle, args, vm } = self;
         drop(args);

@@ -11,12 +11,14 @@ use std::ops::Range;
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::bo::Bo;
+use crate::bridge;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fence::Fence;
-use crate::flags::BindFlags;
+use crate::flags::{AccessFlags, BindFlags};
 use crate::ioctl::Errno;
 use crate::mapping::Mapping;
 use crate::reservation::Reservation;
+use crate::syncobj::SyncObj;
 use crate::sys;
 
 /// Bytes per record: every record of the interface has this size.
@@ -26,6 +28,7 @@ const _: () = assert!(
         && STRIDE == size_of::<sys::OpSyncobj>()
         && STRIDE == size_of::<sys::OpBind>()
         && STRIDE == size_of::<sys::OpResidency>()
+        && STRIDE == size_of::<sys::OpBoAccess>()
 );
 const OPERATION: &str = "SUBMIT";
 
@@ -41,6 +44,8 @@ enum Op {
         fence: u32,
         value: u64,
     },
+    Syncobj(sys::OpSyncobj),
+    Access(sys::OpBoAccess),
     Bind(sys::OpBind),
     Residency {
         op: u32,
@@ -57,6 +62,7 @@ pub struct Submission {
     flags: u32,
     seq: u64,
     done: Option<(u32, u64)>,
+    out: Option<(u32, u64)>,
 }
 
 /// A submission as the interface takes it; `queue` and `arg_bo` are still 0.
@@ -172,6 +178,52 @@ impl Submission {
         self
     }
 
+    /// The queue waits for the fence that `point` of a syncobj has when this is submitted, whatever
+    /// its error. Refused with [`ErrorKind::InvalidArgument`] if there is none.
+    #[must_use]
+    pub fn wait_syncobj(self, syncobj: &SyncObj, point: u64) -> Self {
+        self.push_syncobj(sys::OP_SYNCOBJ_WAIT, syncobj, point, 0)
+    }
+
+    /// A long-running queue waits until `point` of a syncobj has a fence and that has signalled. A
+    /// bounded one waits for no fence to come: [`ErrorKind::Deadlock`].
+    #[must_use]
+    pub fn wait_syncobj_for_submit(self, syncobj: &SyncObj, point: u64) -> Self {
+        let flags = sys::SYNC_WAIT_FOR_SUBMIT;
+        self.push_syncobj(sys::OP_SYNCOBJ_WAIT, syncobj, point, flags)
+    }
+
+    /// The queue signals `point` of a syncobj. From a bounded queue it has a fence at once, from a
+    /// long-running one when the queue got so far.
+    #[must_use]
+    pub fn signal_syncobj(self, syncobj: &SyncObj, point: u64) -> Self {
+        self.push_syncobj(sys::OP_SYNCOBJ_SIGNAL, syncobj, point, 0)
+    }
+
+    fn push_syncobj(mut self, opcode: u32, syncobj: &SyncObj, point: u64, flags: u32) -> Self {
+        self.ops.push(Op::Syncobj(sys::OpSyncobj {
+            opcode,
+            flags: flags | bridge::timeline(point),
+            syncobj: syncobj.handle(),
+            point,
+            ..Default::default()
+        }));
+        self
+    }
+
+    /// Says that the submission uses an object that others use too and synchronise by. A long-running
+    /// queue can only wait, with [`AccessFlags::WAIT`].
+    #[must_use]
+    pub fn access(mut self, bo: &Bo, flags: AccessFlags) -> Self {
+        self.ops.push(Op::Access(sys::OpBoAccess {
+            opcode: sys::OP_BO_ACCESS,
+            flags: flags.bits(),
+            bo: bo.handle(),
+            ..Default::default()
+        }));
+        self
+    }
+
     /// Binds bytes `part` of an object at `offset` of a reservation, over what is there: behind the
     /// operations before and ahead of those after. The object may be dropped at once.
     #[must_use]
@@ -247,6 +299,14 @@ impl Submission {
     #[must_use]
     pub fn done(mut self, fence: &Fence, value: u64) -> Self {
         self.done = Some((fence.handle(), value));
+        self
+    }
+
+    /// Puts a fence at `point` of a syncobj that signals when all of this is done, within bounded time
+    /// and with an error if it was not. Bounded queues only.
+    #[must_use]
+    pub fn out_syncobj(mut self, syncobj: &SyncObj, point: u64) -> Self {
+        self.out = Some((syncobj.handle(), point));
         self
     }
 
@@ -342,6 +402,8 @@ impl Submission {
                     };
                     records.extend_from_slice(record.as_bytes());
                 }
+                Op::Syncobj(record) => records.extend_from_slice(record.as_bytes()),
+                Op::Access(record) => records.extend_from_slice(record.as_bytes()),
                 Op::Bind(record) => records.extend_from_slice(record.as_bytes()),
                 Op::Residency { op, bo } => {
                     let record = sys::OpResidency {
@@ -367,6 +429,11 @@ impl Submission {
             descriptor.flags |= sys::SUBMIT_DONE_FENCE;
             descriptor.done_fence = fence;
             descriptor.done_value = value;
+        }
+        if let Some((syncobj, point)) = self.out {
+            descriptor.flags |= sys::SUBMIT_OUT_SYNCOBJ;
+            descriptor.out_syncobj = syncobj;
+            descriptor.out_point = point;
         }
         let mut total_size = records.len() as u64;
         if self.flags & sys::SUBMIT_RESULTS != 0 {
@@ -434,6 +501,9 @@ impl Submitted {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::handle::Node;
+    use std::fs::File;
+    use std::sync::Arc;
 
     /// Proves the bytes of a submission field by field: one exec with private data, results behind
     /// it.
@@ -462,6 +532,33 @@ mod tests {
         assert_eq!(bytes[128..136], [0xaa, 0xaa, 0xaa, 0, 0, 0, 0, 0]);
         assert_eq!(bytes[136..140], 1i32.to_ne_bytes(), "not tried yet");
         assert_eq!(bytes.len(), 136 + 32);
+    }
+
+    /// Proves the bytes of the synchronisation records and of an out-fence, points and flags included.
+    #[test]
+    fn synchronisation_is_what_the_header_says() {
+        let node = Arc::new(Node::new(
+            File::open("/dev/null").unwrap(),
+            "/dev/null".into(),
+        ));
+        let syncobj = SyncObj::of(&node, 5).unwrap();
+        let encoded = Submission::new()
+            .wait_syncobj(&syncobj, 0)
+            .wait_syncobj_for_submit(&syncobj, 7)
+            .signal_syncobj(&syncobj, 8)
+            .out_syncobj(&syncobj, 9)
+            .encode()
+            .unwrap();
+        let descriptor = encoded.descriptor;
+        assert_eq!(descriptor.flags, sys::SUBMIT_OUT_SYNCOBJ);
+        assert_eq!((descriptor.out_syncobj, descriptor.out_point), (5, 9));
+        let records: Vec<(u32, u32, u32, u64)> = encoded
+            .bytes
+            .chunks_exact(STRIDE)
+            .map(|bytes| sys::OpSyncobj::read_from_bytes(bytes).unwrap())
+            .map(|op| (op.opcode, op.flags, op.syncobj, op.point))
+            .collect();
+        assert_eq!(records, [(4, 0, 5, 0), (4, 3, 5, 7), (5, 1, 5, 8)]);
     }
 
     /// Proves that the limits are enforced before the kernel is asked.

@@ -149,7 +149,8 @@ impl Vm {
 
     /// Waits until the paging fence has reached `value`, as BIND and RESIDENCY report it.
     pub fn wait_paging(&self, value: u64, deadline: Deadline) -> Result<u64> {
-        fence::wait(self.node(), self.paging_fence(), value, deadline)
+        let waited = fence::wait(self.node(), self.paging_fence(), value, deadline)?;
+        Ok(waited.value)
     }
 
     /// Makes a queue.

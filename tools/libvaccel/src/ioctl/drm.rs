@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The core DRM ioctls a vaccel client uses: driver name, GEM_CLOSE, PRIME and syncobj.
+//! The core DRM ioctls a vaccel client uses: driver name, GEM_CLOSE and PRIME.
 //!
 //! Some of these carry CPU pointers (their ABI is older than this driver's rules); the pointers
 //! stay inside this file.
@@ -12,9 +12,6 @@ const GEM_CLOSE: u32 = (1 << 30) | (8 << 16) | (DRM_IOCTL_BASE << 8) | 0x09;
 const VERSION: u32 = iowr(0x00, core::mem::size_of::<VersionArg>());
 const PRIME_HANDLE_TO_FD: u32 = iowr(0x2d, core::mem::size_of::<PrimeArg>());
 const PRIME_FD_TO_HANDLE: u32 = iowr(0x2e, core::mem::size_of::<PrimeArg>());
-const SYNCOBJ_CREATE: u32 = iowr(0xbf, core::mem::size_of::<PairArg>());
-const SYNCOBJ_DESTROY: u32 = iowr(0xc0, core::mem::size_of::<PairArg>());
-const SYNCOBJ_WAIT: u32 = iowr(0xc3, core::mem::size_of::<SyncobjWaitArg>());
 
 /// `struct drm_version`.
 #[repr(C)]
@@ -38,32 +35,19 @@ struct PrimeArg {
     fd: i32,
 }
 
-/// `struct drm_gem_close`, `drm_syncobj_create` and `drm_syncobj_destroy`: two words.
+/// `struct drm_gem_close`.
 #[repr(C)]
 #[derive(Debug)]
-struct PairArg {
-    first: u32,
-    second: u32,
-}
-
-/// `struct drm_syncobj_wait`.
-#[repr(C)]
-#[derive(Debug)]
-struct SyncobjWaitArg {
-    handles: u64,
-    timeout_nsec: i64,
-    count_handles: u32,
-    flags: u32,
-    first_signaled: u32,
+struct GemCloseArg {
+    handle: u32,
     pad: u32,
-    deadline_nsec: u64,
 }
 
 /// # Safety
 ///
 /// `T` must be the argument structure of `request`, and every address in it must be valid for what
 /// the ioctl does with it.
-unsafe fn raw<T>(fd: BorrowedFd<'_>, request: u32, arg: &mut T) -> Result<(), Errno> {
+pub(super) unsafe fn raw<T>(fd: BorrowedFd<'_>, request: u32, arg: &mut T) -> Result<(), Errno> {
     // SAFETY: the descriptor is open for the borrow and `arg` is exclusively ours; the rest is
     // this function's own contract.
     let status = unsafe {
@@ -103,11 +87,8 @@ pub fn driver_name(fd: BorrowedFd<'_>) -> Result<String, Errno> {
 
 /// Closes a GEM handle.
 pub fn gem_close(fd: BorrowedFd<'_>, handle: u32) -> Result<(), Errno> {
-    let mut arg = PairArg {
-        first: handle,
-        second: 0,
-    };
-    // SAFETY: two words are the structure of GEM_CLOSE; it holds no address.
+    let mut arg = GemCloseArg { handle, pad: 0 };
+    // SAFETY: GemCloseArg is the structure of GEM_CLOSE; it holds no address.
     unsafe { raw(fd, GEM_CLOSE, &mut arg) }
 }
 
@@ -136,44 +117,6 @@ pub fn prime_fd_to_handle(fd: BorrowedFd<'_>, dma_buf: BorrowedFd<'_>) -> Result
     Ok(arg.handle)
 }
 
-/// Makes a syncobj, signalled or not.
-pub fn syncobj_create(fd: BorrowedFd<'_>, signalled: bool) -> Result<u32, Errno> {
-    let mut arg = PairArg {
-        first: 0,
-        second: u32::from(signalled),
-    };
-    // SAFETY: two words are the structure of SYNCOBJ_CREATE; it holds no address.
-    unsafe { raw(fd, SYNCOBJ_CREATE, &mut arg) }?;
-    Ok(arg.first)
-}
-
-/// Destroys a syncobj.
-pub fn syncobj_destroy(fd: BorrowedFd<'_>, handle: u32) -> Result<(), Errno> {
-    let mut arg = PairArg {
-        first: handle,
-        second: 0,
-    };
-    // SAFETY: two words are the structure of SYNCOBJ_DESTROY; it holds no address.
-    unsafe { raw(fd, SYNCOBJ_DESTROY, &mut arg) }
-}
-
-/// Waits for one syncobj until `deadline_ns` of CLOCK_MONOTONIC.
-pub fn syncobj_wait(fd: BorrowedFd<'_>, handle: u32, deadline_ns: i64) -> Result<(), Errno> {
-    let handles = [handle];
-    let mut arg = SyncobjWaitArg {
-        handles: handles.as_ptr() as u64,
-        timeout_nsec: deadline_ns,
-        count_handles: 1,
-        flags: 0,
-        first_signaled: 0,
-        pad: 0,
-        deadline_nsec: 0,
-    };
-    // SAFETY: SyncobjWaitArg is the structure of SYNCOBJ_WAIT; `handles` is live and holds as many
-    // entries as announced, which the kernel only reads.
-    unsafe { raw(fd, SYNCOBJ_WAIT, &mut arg) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,8 +129,6 @@ mod tests {
         assert_eq!(VERSION, 0xc040_6400);
         assert_eq!(GEM_CLOSE, 0x4008_6409);
         assert_eq!(PRIME_HANDLE_TO_FD, 0xc00c_642d);
-        assert_eq!(SYNCOBJ_CREATE, 0xc008_64bf);
-        assert_eq!(SYNCOBJ_WAIT, 0xc028_64c3);
     }
 
     /// Proves that a file that is no DRM device is an error and not a name.

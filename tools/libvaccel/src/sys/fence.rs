@@ -49,7 +49,7 @@ super::wire! {
         deadline_ns: u64,
         observed_value: u64,
         host_status: u32,
-        pad: u32,
+        error: i32,
         reserved: [u64; 2],
     }
     WaitEntry as "drm_vaccel_wait_entry" {
@@ -66,7 +66,7 @@ super::wire! {
         flags: u32,
         index: u32,
         host_status: u32,
-        pad: u32,
+        error: i32,
         reserved: [u64; 2],
     }
     FenceEventfd as "drm_vaccel_fence_eventfd" {

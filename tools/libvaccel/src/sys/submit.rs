@@ -10,6 +10,10 @@ super::constants! {
     OP_BIND: u32 = 6;
     OP_UNBIND: u32 = 7;
     OP_RESIDENCY: u32 = 8;
+    OP_BO_ACCESS: u32 = 9;
+
+    ACCESS_WRITE: u32 = 1 << 0;
+    ACCESS_WAIT: u32 = 1 << 1;
 
     SUBMIT_RESULTS: u32 = 1 << 0;
     SUBMIT_DONE_FENCE: u32 = 1 << 1;
@@ -43,6 +47,13 @@ super::wire! {
         pad: u32,
         point: u64,
         reserved: [u64; 5],
+    }
+    OpBoAccess as "drm_vaccel_op_bo_access" {
+        opcode: u32,
+        flags: u32,
+        bo: u32,
+        pad: u32,
+        reserved: [u64; 6],
     }
     OpBind as "drm_vaccel_op_bind" {
         opcode: u32,

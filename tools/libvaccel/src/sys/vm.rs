@@ -14,6 +14,7 @@ super::constants! {
     PARAM_RESETS: u32 = 9;
     PARAM_SEGMENT_SIZE: u32 = 10;
     PARAM_PIN_LIMIT: u32 = 11;
+    PARAM_WATCHDOG_MS: u32 = 12;
 
     FEATURE_ARG_SUBMIT: u64 = 1 << 0;
     FEATURE_FENCE_MMAP: u64 = 1 << 1;
@@ -97,7 +98,9 @@ super::wire! {
         arg_offset: u64,
         queue: u32,
         host_status: u32,
-        reserved: [u64; 2],
+        timeout_ms: u32,
+        pad: u32,
+        reserved: u64,
     }
     QueueQuery as "drm_vaccel_queue_query" {
         queue: u32,
