@@ -4,30 +4,42 @@
 mod accounting;
 mod addresses;
 mod binding;
+mod bo_access;
 mod budget;
 mod core_drm;
 mod events;
 mod faults;
 mod fence;
+mod fence_eventfd;
+mod fence_share;
+mod fence_values;
+mod fence_wait;
 mod files;
 mod host_memory;
 mod killed;
 mod lifecycle;
 mod lost;
+mod lost_sync;
 mod mapping;
 mod memory;
 mod offer;
+mod out_fence;
 mod parameters;
+mod pipeline;
 mod planned;
 mod queue;
 mod queued;
 mod queued_residency;
 mod reservation;
 mod residency;
+mod round_trips;
 mod sharing;
 mod stress;
 mod submission;
+mod sync_export;
+mod sync_import;
 mod unknown;
+mod watchdog;
 mod window;
 
 use std::path::Path;
@@ -49,7 +61,16 @@ pub struct Case {
 pub type HelperEntry = (&'static str, fn(&[String]) -> Result);
 
 /// Second processes that belong to one group of cases.
-pub const HELPERS: &[&[HelperEntry]] = &[window::HELPERS, sharing::HELPERS, killed::HELPERS];
+pub const HELPERS: &[&[HelperEntry]] = &[
+    window::HELPERS,
+    sharing::HELPERS,
+    fence_wait::HELPERS,
+    fence_share::HELPERS,
+    sync_export::HELPERS,
+    watchdog::HELPERS,
+    pipeline::HELPERS,
+    killed::HELPERS,
+];
 
 /// All cases.
 pub fn all() -> Vec<Case> {
@@ -71,8 +92,18 @@ pub fn all() -> Vec<Case> {
         accounting::CASES,
         sharing::CASES,
         fence::CASES,
+        fence_values::CASES,
+        fence_wait::CASES,
+        fence_eventfd::CASES,
+        fence_share::CASES,
         queue::CASES,
         submission::CASES,
+        sync_export::CASES,
+        sync_import::CASES,
+        out_fence::CASES,
+        bo_access::CASES,
+        pipeline::CASES,
+        round_trips::CASES,
         planned::CASES,
         addresses::CASES,
         core_drm::CASES,
@@ -80,7 +111,9 @@ pub fn all() -> Vec<Case> {
         lifecycle::CASES,
         killed::CASES,
         lost::CASES,
+        lost_sync::CASES,
         faults::CASES,
+        watchdog::CASES,
         stress::CASES,
     ]
     .concat()

@@ -2,6 +2,7 @@
 //! What a case asks the host to do, over the control channel.
 
 use std::path::Path;
+use std::time::Duration;
 
 use guest_init::control::Control;
 use libvaccel::Segment;
@@ -9,12 +10,24 @@ use serde_json::json;
 
 use crate::rig::{failed, Problem, Result};
 
-/// The host, whose budgets go back to what was configured when this is dropped.
+/// The host, which goes back to what was configured when this is dropped.
 #[derive(Debug)]
 pub struct Host {
     control: Control,
     vgpu: u32,
 }
+
+/// Messages of the guest since the host is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Messages {
+    /// How many it took.
+    pub taken: u64,
+    /// How many it answered.
+    pub answered: u64,
+}
+
+/// How long no message must come before none is taken to be on its way.
+const QUIET: Duration = Duration::from_millis(50);
 
 /// The virtual GPU behind a node: accelN is the N-th.
 pub fn vgpu_of(node: &Path) -> u32 {
@@ -40,8 +53,7 @@ impl Host {
         let request = json!({
             "op": "budget", "vgpu": self.vgpu, "segment": name(segment), "bytes": bytes
         });
-        self.control.request(&request).map_err(refused)?;
-        Ok(())
+        self.ask(&request)
     }
 
     /// Has the host take the virtual GPU back.
@@ -55,9 +67,56 @@ impl Host {
     }
 
     fn channel(&mut self, op: &str) -> Result {
-        let request = json!({"op": op, "channel": "vgpu", "vgpu": self.vgpu});
-        self.control.request(&request).map_err(refused)?;
+        self.ask(&json!({"op": op, "channel": "vgpu", "vgpu": self.vgpu}))
+    }
+
+    /// Has the host answer nothing, process no message and send no event for this long.
+    pub fn mute(&mut self, time: Duration) -> Result {
+        let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self.ask(&json!({"op": "mute", "vgpu": self.vgpu, "milliseconds": milliseconds}))
+    }
+
+    /// Has every device on the virtual GPU fail as if by its job: "hung", "reset", "page-fault" or
+    /// "stopped".
+    pub fn fail_devices(&mut self, state: &str) -> Result {
+        self.ask(&json!({"op": "fail-device", "vgpu": self.vgpu, "state": state}))
+    }
+
+    /// Has the host lose the next `count` events.
+    pub fn drop_events(&mut self, count: u32) -> Result {
+        self.ask(&json!({"op": "drop-events", "count": count}))
+    }
+
+    fn ask(&mut self, request: &serde_json::Value) -> Result {
+        self.control.request(request).map_err(refused)?;
         Ok(())
+    }
+
+    /// How many messages came and were answered.
+    pub fn messages(&mut self) -> Result<Messages> {
+        let answer = self
+            .control
+            .request(&json!({"op": "messages"}))
+            .map_err(refused)?;
+        let count = |key| answer.get(key).and_then(serde_json::Value::as_u64);
+        match (count("taken"), count("answered")) {
+            (Some(taken), Some(answered)) => Ok(Messages { taken, answered }),
+            _ => failed(format!("messages: the host says {answer}")),
+        }
+    }
+
+    /// As [`Host::messages`], once nothing is on its way any more that was sent before.
+    pub fn quiet_messages(&mut self) -> Result<Messages> {
+        let mut before = self.messages()?;
+        for _ in 0..200 {
+            std::thread::sleep(QUIET);
+            let now = self.messages()?;
+            if now == before {
+                return Ok(now);
+            }
+            before = now;
+        }
+        failed("messages come without end")
     }
 
     /// Has the host drop `bytes` of offered memory, the least important first; how much it dropped.
@@ -82,8 +141,10 @@ const fn name(segment: Segment) -> &'static str {
     }
 }
 
-/// Puts both budgets back.
+/// Puts both budgets back, and has no more events lost.
 pub fn restore(control: &mut Control, vgpu: u32) {
+    // A host that knows no such thing loses none.
+    let _ = control.request(&json!({"op": "drop-events", "count": 0}));
     for segment in [Segment::Local, Segment::NonLocal] {
         // A host that knows no budgets has none to put back.
         let _ = control.request(&json!({"op": "budget", "vgpu": vgpu, "segment": name(segment)}));

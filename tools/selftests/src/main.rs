@@ -20,9 +20,12 @@ mod expect;
 mod foreign;
 mod helper;
 mod host;
+mod passing;
 mod rig;
 mod runner;
+mod sync;
 mod system;
+mod uevent;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -43,11 +46,19 @@ const SLOW: &[&str] = &[
     "file-kill",
     "kill-",
     "lost-",
+    "mute-",
     "mmap-huge",
     "reserve-race",
     "reserve-random",
     "share-kept-written",
     "stress-",
+    "sync-limit",
+    "watchdog-hung",
+    "watchdog-long-running",
+    "watchdog-progress",
+    "watchdog-queue-closed",
+    "watchdog-vm-failed",
+    "watchdog-waits",
     "window-kill",
     "window-reclaim",
     "window-storm",

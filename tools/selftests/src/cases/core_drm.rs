@@ -4,13 +4,17 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use libc::{EINVAL, ENOENT};
-use libvaccel::ioctl::drm;
-use libvaccel::{ioctl, sys, BoOptions, Deadline, Device};
+use libc::{EINVAL, ENOENT, ETIME};
+use libvaccel::ioctl::{drm, syncobj};
+use libvaccel::{ioctl, sys, BoOptions, Deadline, Device, EventFd, SyncObjWait};
 
 use super::Case;
 use crate::expect::{accepted, refused};
-use crate::rig::{ensure, failed, Problem, Result, Rig, SIZE};
+use crate::foreign::pending::Pending;
+use crate::foreign::sw_sync::SwSync;
+use crate::foreign::sync_file::{Status, SyncFile};
+use crate::rig::{ensure, failed, soon, Problem, Result, Rig, SIZE};
+use crate::sync::{absent, briefly, fails_with, has_status, signals};
 
 pub const CASES: &[Case] = &[
     Case {
@@ -27,7 +31,24 @@ pub const CASES: &[Case] = &[
     Case {
         name: "drm-syncobj",
         proves: "syncobjs can be made, waited for and destroyed on this node",
-        run: syncobj,
+        run: sync_objects,
+    },
+    Case {
+        name: "drm-syncobj-timeline",
+        proves: "points of a timeline are signalled, queried, transferred, waited for and told by \
+                 eventfd, here and on another file of the node",
+        run: timelines,
+    },
+    Case {
+        name: "drm-syncobj-foreign",
+        proves: "fences of other drivers go in and out of syncobjs of this node as sync_files, alone and \
+                 merged",
+        run: foreign_fences,
+    },
+    Case {
+        name: "drm-syncobj-failed",
+        proves: "the error of a fence that failed is seen in the syncobj of this node that holds it",
+        run: failed_fence,
     },
 ];
 
@@ -125,23 +146,103 @@ fn prime(node: &Path) -> Result {
     }
 }
 
-fn syncobj(node: &Path) -> Result {
+fn sync_objects(node: &Path) -> Result {
     let device = Device::open(node)?;
     let fd = device.as_fd();
     let drm_failed = |what: &str, errno| Problem::Failed(format!("{what}: {errno}"));
-    let soon = i64::try_from(Deadline::after_secs(10).as_ns()).unwrap_or(i64::MAX);
-    let signalled = drm::syncobj_create(fd, true).map_err(|e| drm_failed("create", e))?;
-    drm::syncobj_wait(fd, signalled, soon).map_err(|e| drm_failed("wait", e))?;
-    let empty = drm::syncobj_create(fd, false).map_err(|e| drm_failed("create", e))?;
+    let end = i64::try_from(Deadline::after_secs(10).as_ns()).unwrap_or(i64::MAX);
+    let signalled = syncobj::create(fd, true).map_err(|e| drm_failed("create", e))?;
+    syncobj::wait(fd, &[signalled], end, 0).map_err(|e| drm_failed("wait", e))?;
+    let empty = syncobj::create(fd, false).map_err(|e| drm_failed("create", e))?;
     ensure(
-        drm::syncobj_wait(fd, empty, soon).is_err(),
+        syncobj::wait(fd, &[empty], end, 0).is_err(),
         "a wait for a syncobj without a fence succeeds",
     )?;
     for handle in [signalled, empty] {
-        drm::syncobj_destroy(fd, handle).map_err(|e| drm_failed("destroy", e))?;
+        syncobj::destroy(fd, handle).map_err(|e| drm_failed("destroy", e))?;
     }
     ensure(
-        drm::syncobj_destroy(fd, empty).is_err(),
+        syncobj::destroy(fd, empty).is_err(),
         "a syncobj can be destroyed twice",
     )
+}
+
+fn timelines(node: &Path) -> Result {
+    let device = Device::open(node)?;
+    let syncobj = device.create_syncobj(false)?;
+    let none = SyncObjWait::empty();
+    absent("nothing is signalled", &syncobj, 1)?;
+    fails_with("a wait for nothing", syncobj.wait(1, soon(), none), EINVAL)?;
+    let (signalled, available) = (EventFd::new()?, EventFd::new()?);
+    syncobj.eventfd(3, signalled.as_fd(), none)?;
+    syncobj.eventfd(3, available.as_fd(), SyncObjWait::AVAILABLE)?;
+    let other = Device::open(node)?;
+    let there = other.open_syncobj(syncobj.to_fd()?.as_fd())?;
+    there.signal(2)?;
+    ensure(
+        (signalled.take()?, available.take()?) == (0, 0),
+        "an eventfd is signalled by an earlier point",
+    )?;
+    there.signal(4)?;
+    ensure(
+        (signalled.wait(soon())?, available.wait(soon())?) == (1, 1),
+        "an eventfd has counted something else",
+    )?;
+    signals("point 3 of 4", &syncobj, 3, None)?;
+    ensure(
+        (syncobj.query()?, syncobj.query_last_submitted()?) == (4, 4),
+        "the timeline is not at 4",
+    )?;
+    let binary = device.create_syncobj(false)?;
+    fails_with(
+        "a transfer of what is not there",
+        syncobj.transfer(5, &binary, 0, none),
+        EINVAL,
+    )?;
+    syncobj.transfer(4, &binary, 0, none)?;
+    signals("what was transferred", &binary, 0, None)?;
+    binary.reset()?;
+    absent("what was reset", &binary, 0)?;
+    fails_with(
+        "a syncobj of what is none",
+        device.open_syncobj(device.as_fd()),
+        EINVAL,
+    )?;
+    syncobj.close()?;
+    signals("with one handle closed", &there, 4, None)
+}
+
+fn foreign_fences(node: &Path) -> Result {
+    let device = Device::open(node)?;
+    let none = SyncObjWait::empty();
+    for pending in Pending::each()? {
+        let second = Pending::any()?;
+        let (binary, timeline) = (device.create_syncobj(false)?, device.create_syncobj(true)?);
+        binary.import_sync_file(0, pending.file().as_fd())?;
+        timeline.import_sync_file(7, pending.file().merge(second.file())?.as_fd())?;
+        for (syncobj, point) in [(&binary, 0), (&timeline, 7)] {
+            fails_with("too early", syncobj.wait(point, briefly(), none), ETIME)?;
+            let file = SyncFile::from(syncobj.export_sync_file(point)?);
+            has_status("before", &file, Status::Active)?;
+        }
+        pending.signal()?;
+        signals("alone", &binary, 0, None)?;
+        fails_with("one of two", timeline.wait(7, briefly(), none), ETIME)?;
+        let file = SyncFile::from(timeline.export_sync_file(7)?);
+        ensure(file.fences()?.len() >= 2, "two fences are merged into one")?;
+        second.signal()?;
+        signals("both", &timeline, 7, None)?;
+        ensure(file.wait(soon())?, "the sync_file does not poll")?;
+        has_status("both", &file, Status::Signalled)?;
+    }
+    Ok(())
+}
+
+fn failed_fence(node: &Path) -> Result {
+    let device = Device::open(node)?;
+    let syncobj = device.create_syncobj(false)?;
+    let timeline = SwSync::open()?;
+    syncobj.import_sync_file(0, timeline.fence(1)?.as_fd())?;
+    drop(timeline);
+    signals("one that failed", &syncobj, 0, Some(ENOENT))
 }

@@ -50,7 +50,10 @@ fn values(node: &Path) -> Result {
     };
     refused::<ioctl::FenceSignal>(&rig.device, "with a lower value", lower, &[EINVAL])?;
     ensure(fence.value()? == 42, "a refused signal changed the value")?;
-    ensure(fence.wait(42, soon())? == 42, "a wait saw another value")?;
+    ensure(
+        fence.wait(42, soon())?.value == 42,
+        "a wait saw another value",
+    )?;
     fence.rewind(7)?;
     ensure(fence.query()?.value == 7, "the value was not rewound")?;
     ensure(
@@ -120,7 +123,7 @@ fn wakes(node: &Path) -> Result {
         let Ok((wanted, waited)) = outcome else {
             return crate::rig::failed("a waiting thread died");
         };
-        let value = waited?;
+        let value = waited?.value;
         ensure(value >= wanted, format!("waited for {wanted}, saw {value}"))?;
     }
     Ok(())

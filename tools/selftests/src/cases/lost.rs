@@ -48,7 +48,7 @@ const BINDINGS: u64 = 6;
 /// How long the node may take to go and to come.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn until(what: &str, mut done: impl FnMut() -> bool) -> Result {
+pub(super) fn until(what: &str, mut done: impl FnMut() -> bool) -> Result {
     let end = Instant::now() + PATIENCE;
     while !done() {
         if Instant::now() >= end {
@@ -64,7 +64,7 @@ fn lost(node: &Path, busy: bool) -> Result {
 }
 
 /// Has the virtual GPU offered again after `lose`.
-fn and_back(node: &Path, lose: impl FnOnce(&mut Host) -> Result) -> Result {
+pub(super) fn and_back(node: &Path, lose: impl FnOnce(&mut Host) -> Result) -> Result {
     let mut host = Host::open(node)?;
     let outcome = lose(&mut host);
     // The cases after this one need it, whatever went wrong here. The host refuses until the guest has

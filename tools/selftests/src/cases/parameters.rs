@@ -36,7 +36,7 @@ pub const CASES: &[Case] = &[
 
 fn values(node: &Path) -> Result {
     let device = Device::open(node)?;
-    for param in sys::PARAM_FEATURES..=sys::PARAM_PIN_LIMIT {
+    for param in sys::PARAM_FEATURES..=sys::PARAM_WATCHDOG_MS {
         let arg = sys::GetParam {
             param,
             index: 0,
@@ -62,7 +62,7 @@ fn values(node: &Path) -> Result {
         format!("largest object is {largest} bytes"),
     )?;
     device.param_at(sys::PARAM_SEGMENT_SIZE, sys::SEGMENT_NON_LOCAL)?;
-    let pinned = device.param(sys::PARAM_PIN_LIMIT)?;
+    let pinned = device.param(sys::PARAM_WATCHDOG_MS)?;
     ensure(
         pinned >= 4096,
         format!("a file may pin {pinned} bytes, less than a page"),
@@ -71,14 +71,14 @@ fn values(node: &Path) -> Result {
 
 fn bad_param(node: &Path) -> Result {
     let device = Device::open(node)?;
-    for param in [sys::PARAM_PIN_LIMIT + 1, 0x8000_0000, u32::MAX] {
+    for param in [sys::PARAM_WATCHDOG_MS + 1, 0x8000_0000, u32::MAX] {
         let arg = sys::GetParam {
             param,
             ..Default::default()
         };
         refused::<ioctl::GetParam>(&device, &format!("param {param}"), arg, &[EINVAL])?;
     }
-    for param in sys::PARAM_FEATURES..=sys::PARAM_PIN_LIMIT {
+    for param in sys::PARAM_FEATURES..=sys::PARAM_WATCHDOG_MS {
         let several = param == sys::PARAM_SEGMENT_SIZE;
         let arg = sys::GetParam {
             param,

@@ -636,7 +636,7 @@ fn garbage(node: &Path) -> Result {
 }
 
 /// Another node of this driver.
-fn second_node(node: &Path) -> Result<PathBuf> {
+pub(super) fn second_node(node: &Path) -> Result<PathBuf> {
     for number in 0..16 {
         let path = PathBuf::from(format!("/dev/accel/accel{number}"));
         if path != node && Device::open(&path).is_ok() {
