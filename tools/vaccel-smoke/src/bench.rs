@@ -13,6 +13,7 @@ mod model;
 mod objects;
 mod round_trip;
 mod statistics;
+mod sync;
 mod system;
 mod table;
 
@@ -52,6 +53,7 @@ struct Benchmark {
 /// All benchmarks, in order.
 const ALL: &[Benchmark] = &[
     round_trip::BENCHMARK,
+    sync::BENCHMARK,
     bandwidth::BENCHMARK,
     memory::BENCHMARK,
     objects::BENCHMARK,

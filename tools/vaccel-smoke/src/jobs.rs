@@ -12,6 +12,7 @@ mod reduce;
 mod share;
 mod sparse;
 mod spin;
+mod sync;
 mod vector_add;
 
 use std::time::{Duration, Instant};
@@ -74,6 +75,7 @@ pub const ALL: &[Job] = &[
     oversubscribe::JOB,
     sparse::JOB,
     share::JOB,
+    sync::JOB,
     digits::JOB,
 ];
 

@@ -52,7 +52,7 @@ fn run(bench: &Bench) -> Result<Measured, Failure> {
         "the value by query is not the signalled one",
     )?;
     outputs += expect(
-        fence.wait(5, bench.deadline)? >= 5,
+        fence.wait(5, bench.deadline)?.value >= 5,
         "a wait saw less than it waited for",
     )?;
 
@@ -76,7 +76,7 @@ fn run(bench: &Bench) -> Result<Measured, Failure> {
             ))
         })
     })?;
-    outputs += expect(woken >= 9, "a woken wait saw an old value")?;
+    outputs += expect(woken.value >= 9, "a woken wait saw an old value")?;
 
     // The GPU waits for the CPU, then works, then signals.
     let buffer = session.buffer(4)?;
