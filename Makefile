@@ -40,7 +40,7 @@ debug-module:
 
 PLAN ?= demo
 image: module
-	@$(DEV)/user.sh guest-init vaccel-smoke vaccel-selftests
+	@$(DEV)/user.sh guest-init vaccel-smoke vaccel-selftests vaccel-interop
 	@$(DEV)/image.sh packaged $(PLAN)
 
 boot: module

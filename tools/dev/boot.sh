@@ -8,7 +8,9 @@
 
 plan=${1:-demo}
 shift || true
-binaries=$("$REPO/tools/dev/user.sh" vaccel-host vaccel-smoke vaccel-selftests guest-init)
+programs=(vaccel-host vaccel-smoke vaccel-selftests guest-init)
+! grep -q ' /bin/vaccel-interop' "$REPO/tools/dev/plan/$plan.plan" || programs+=(vaccel-interop)
+binaries=$("$REPO/tools/dev/user.sh" "${programs[@]}")
 VACCEL_OUTER_DIR=$("$REPO/tools/dev/image.sh" outer)
 export VACCEL_OUTER_DIR
 mapfile -t parts < <("$REPO/tools/dev/image.sh" "${WHICH:-packaged}" "$plan")

@@ -3,7 +3,8 @@
 #
 # Puts together what a virtual machine is started with and prints two lines:
 # the kernel image and the initial file system (newc archive), which holds
-# guest-init, the programs, the modules in load order and the plan.
+# guest-init, the programs, the modules in load order and the plan. A plan that
+# runs vaccel-interop gets it, and the shared libraries that it needs.
 #
 #   image.sh packaged|debug PLAN      PLAN: a name in tools/dev/plan
 #   image.sh outer                    the outer machine's kernel and modules,
@@ -54,6 +55,20 @@ unpack_module() {
     *) cp "$modules/$1" "$2/$name" ;;
     esac
     printf '%s\n' "$name"
+}
+
+# with_libraries PROGRAM: into the image, with what the build root's loader finds
+# for it, under the same names.
+with_libraries() {
+    local root list path
+    root=$("$REPO/tools/dev/root.sh")
+    list=$("$REPO/tools/dev/in-root" ldd "$1")
+    ! grep 'not found' <<<"$list" >&2 || die "$1 needs libraries that the build root lacks"
+    cp "$1" "$tree/bin/"
+    for path in $(grep -o '/[^ ]*' <<<"$list"); do
+        mkdir -p "$tree${path%/*}"
+        cp -L "$root$path" "$tree$path"
+    done
 }
 
 make_outer() {
@@ -112,6 +127,7 @@ cp "$binaries/guest-init" "$tree/init"
 for name in vaccel-smoke vaccel-selftests; do
     if [ -e "$binaries/$name" ]; then cp "$binaries/$name" "$tree/bin/"; fi
 done
+if grep -q ' /bin/vaccel-interop' "$template"; then with_libraries "$binaries/vaccel-interop"; fi
 while IFS= read -r line; do
     case $line in
     @modules*)

@@ -14,6 +14,8 @@ PACKAGES=(
     # Rust in the kernel, and user space
     rustc rust-src cargo rust-clippy rustfmt bindgen libclang-19-dev
     ca-certificates libc6-dev
+    # the shared libdrm that synchronisation is tested with
+    libdrm-dev
     # debug kernel
     clang-19 lld-19 llvm-19
 )

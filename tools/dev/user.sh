@@ -5,18 +5,25 @@
 # in the guest, copies them to out/bin and prints that folder. What cargo makes is
 # in out/target: shared between clones, it would serve one the programs of another.
 #
+# vaccel-interop is the exception: libdrm exists as a shared library only. It runs
+# where the build root's libraries are, which image.sh takes along.
+#
 #   user.sh PACKAGE...
 
 . "$(dirname "$0")/lib.sh"
 
 target=x86_64-unknown-linux-gnu
-export target CARGO_TARGET_DIR=$OUT/target RUSTFLAGS='-C target-feature=+crt-static'
+export target
 # What is tested here is right or wrong, not fast; link-time optimisation would
 # take longer than everything else.
 export CARGO_PROFILE_RELEASE_LTO=off
 
-build() {
+# link FOLDER FLAGS PACKAGE...: a folder per kind, since other flags make other
+# objects of every dependency.
+link() {
     local name packages=()
+    export CARGO_TARGET_DIR=$1 RUSTFLAGS=$2
+    shift 2
     for name in "$@"; do packages+=(-p "$name"); done
     cd "$REPO/tools"
     "$REPO/tools/dev/in-root" cargo build --release --locked --target "$target" "${packages[@]}"
@@ -26,6 +33,18 @@ build() {
         cp "$CARGO_TARGET_DIR/$target/release/$name" "$OUT/bin/$name.new"
         mv "$OUT/bin/$name.new" "$OUT/bin/$name"
     done
+}
+
+build() {
+    local name static=() shared=()
+    for name in "$@"; do
+        case $name in
+        vaccel-interop) shared+=("$name") ;;
+        *) static+=("$name") ;;
+        esac
+    done
+    [ ${#static[@]} = 0 ] || link "$OUT/target" '-C target-feature=+crt-static' "${static[@]}"
+    [ ${#shared[@]} = 0 ] || link "$OUT/target/shared" '' "${shared[@]}"
 }
 
 locked user step "user-$(IFS=+ && printf '%s' "$*")" build "$@" || die "user space does not build"

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The table that ends `make bench`, made from what the benchmarks printed.
 //!
-//! The plan runs the benchmarks once or more, in one machine; each such run is a JSON document of
-//! `vaccel-smoke bench`. Only ratios are shown: times are those of one machine, and of no
+//! The plans run the benchmarks once or more, each in one machine; each such run is a JSON document
+//! of `vaccel-smoke bench`. Only ratios are shown: times are those of one machine, and of no
 //! meaning where it was emulated.
 
 use serde::Serialize;

@@ -32,9 +32,12 @@ impl Kernel {
     }
 }
 
-/// The programs a machine needs for the demo; tests need one more.
+/// The programs that every machine needs.
 const USER: &[&str] = &["vaccel-host", "vaccel-smoke", "guest-init"];
-const SELFTESTS: &str = "vaccel-selftests";
+/// The driver's tests through its device node.
+pub const SELFTESTS: &str = "vaccel-selftests";
+/// The tests through libdrm.
+pub const INTEROP: &str = "vaccel-interop";
 /// DMA debugging looks at our driver alone: the kernel's udmabuf maps segments for its own device that
 /// are longer than that says it can.
 const CMDLINE: &str = "console=ttyS0 loglevel=5 panic=-1 dma_debug_driver=vaccel";
@@ -190,13 +193,10 @@ fn no_warnings(log: &'static str) -> impl FnOnce(&str) -> Result<Vec<Test>, Stri
     }
 }
 
-/// User space for the guest, and the host program.
-pub fn user_space(run: &mut Runner, selftests: bool) {
+/// User space for the guest, with `tests`, and the host program.
+pub fn user_space(run: &mut Runner, tests: &[&str]) {
     let mut command = run.script("user.sh");
-    command.args(USER);
-    if selftests {
-        command.arg(SELFTESTS);
-    }
+    command.args(USER).args(tests);
     run.plain("user-space", 20, command);
     let mut outer = run.script("image.sh");
     outer.arg("outer");
