@@ -125,7 +125,8 @@ fn readable(dma_buf: BorrowedFd<'_>, deadline: Deadline) -> Result<bool> {
 }
 
 fn leaves_fence(node: &Path, writes: bool) -> Result {
-    let (_device, session) = session(node, QueueMode::Bounded)?;
+    let (device, session) = session(node, QueueMode::Bounded)?;
+    needs(&device, Features::IMPORT)?;
     for shared in each(&session)? {
         let what = shared.what;
         let out = session.buffer(4)?;
@@ -208,7 +209,8 @@ const WRITE: AccessFlags = AccessFlags::WRITE;
 const WAIT: AccessFlags = AccessFlags::WAIT;
 
 fn wait_writer(node: &Path) -> Result {
-    let (_device, session) = session(node, QueueMode::Bounded)?;
+    let (device, session) = session(node, QueueMode::Bounded)?;
+    needs(&device, Features::IMPORT)?;
     for shared in each(&session)? {
         for (flags, expected) in [(READ, false), (READ | WAIT, true), (WRITE | WAIT, true)] {
             let pending = Pending::any()?;
@@ -220,7 +222,8 @@ fn wait_writer(node: &Path) -> Result {
 }
 
 fn wait_reader(node: &Path) -> Result {
-    let (_device, session) = session(node, QueueMode::Bounded)?;
+    let (device, session) = session(node, QueueMode::Bounded)?;
+    needs(&device, Features::IMPORT)?;
     for shared in each(&session)? {
         for (flags, expected) in [(READ | WAIT, false), (WRITE, false), (WRITE | WAIT, true)] {
             let pending = Pending::any()?;
@@ -266,7 +269,8 @@ fn by_turns(node: &Path) -> Result {
 }
 
 fn long_running(node: &Path) -> Result {
-    let (_device, session) = session(node, QueueMode::LongRunning)?;
+    let (device, session) = session(node, QueueMode::LongRunning)?;
+    needs(&device, Features::IMPORT)?;
     for shared in each(&session)? {
         for flags in [READ, WRITE] {
             let list = Submission::new().access(&shared.bo, flags);
