@@ -62,7 +62,7 @@ fn values(node: &Path) -> Result {
         format!("largest object is {largest} bytes"),
     )?;
     device.param_at(sys::PARAM_SEGMENT_SIZE, sys::SEGMENT_NON_LOCAL)?;
-    let pinned = device.param(sys::PARAM_WATCHDOG_MS)?;
+    let pinned = device.param(sys::PARAM_PIN_LIMIT)?;
     ensure(
         pinned >= 4096,
         format!("a file may pin {pinned} bytes, less than a page"),
