@@ -770,7 +770,12 @@ struct drm_vaccel_fence_create {
 /** define VACCEL_SIGNAL_REWIND - @value may be lower than the present value. */
 #define VACCEL_SIGNAL_REWIND		(1u << 0)
 
-/** struct drm_vaccel_fence_signal - Set the value of a fence from the CPU. */
+/**
+ * struct drm_vaccel_fence_signal - Set the value of a fence from the CPU.
+ *
+ * With &VACCEL_HOST_CAP_ASYNC the host is told without being asked for an answer, so the value may be
+ * seen a moment later; a rewind is seen when the call is back.
+ */
 struct drm_vaccel_fence_signal {
 	/** @fence: In: handle. */
 	__u32 fence;

@@ -85,7 +85,7 @@ fn order(node: &Path) -> Result {
     refused::<ioctl::FenceCreate>(&rig.device, "in a destroyed vm", create, &[ENOENT])?;
     rig.fence.signal(1)?;
     ensure(
-        rig.fence.value()? == 1,
+        rig.fence.wait(1, soon())?.value == 1,
         "a fence without its vm's handle does not work",
     )?;
     rig.queue
