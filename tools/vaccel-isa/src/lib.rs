@@ -48,7 +48,7 @@ pub use packet::{
 };
 #[cfg(feature = "std")]
 pub use stream::CommandStream;
-pub use wire::Opcode;
+pub use wire::{Opcode, HEADER_BYTES};
 
 /// Version of the ISA, major in the upper and minor in the lower 16 bits. A new minor version only
 /// adds opcodes, which [`AdapterInfo::op_mask`] announces.

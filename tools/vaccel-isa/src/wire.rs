@@ -58,7 +58,7 @@ pub(crate) struct Header {
 }
 
 /// Bytes of a packet header.
-pub(crate) const HEADER_BYTES: usize = size_of::<Header>();
+pub const HEADER_BYTES: usize = size_of::<Header>();
 
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]

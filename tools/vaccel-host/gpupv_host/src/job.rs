@@ -77,6 +77,11 @@ impl Job {
         self.id
     }
 
+    /// Whether its buffer has no room for a packet that does something: it ends, or is malformed.
+    pub fn is_trivial(&self) -> bool {
+        usize::try_from(self.commands.bytes).is_ok_and(|bytes| bytes <= vaccel_isa::HEADER_BYTES)
+    }
+
     /// Runs it, on the thread of the caller. `sleep` is asked for short sleeps.
     pub fn run(
         &self,
