@@ -67,6 +67,9 @@ use crate::workqueue::OwnedQueue;
 /// Pause before a message is tried again for which there was no memory.
 const RETRY_US: i64 = 10_000;
 
+/// Pause between two looks whether the queues of a device are gone: their lane works meanwhile.
+const QUEUES_US: i64 = 100;
+
 /// Nodes waiting, newest first.
 struct Queue {
     newest: Option<KBox<Release>>,
@@ -196,7 +199,7 @@ impl Reaper {
     /// their device is.
     fn wait_for_queues(&self) {
         while self.queues_left.load(Ordering::Acquire) != 0 {
-            fsleep(Delta::from_micros(RETRY_US));
+            fsleep(Delta::from_micros(QUEUES_US));
         }
     }
 

@@ -63,10 +63,16 @@ fn lost(node: &Path, busy: bool) -> Result {
     and_back(node, |host| use_and_lose(node, busy, host))
 }
 
+/// How long it takes at most to give back what belonged to a virtual GPU that is gone.
+const LET_GO: Duration = Duration::from_millis(200);
+
 /// Has the virtual GPU offered again after `lose`.
 pub(super) fn and_back(node: &Path, lose: impl FnOnce(&mut Host) -> Result) -> Result {
     let mut host = Host::open(node)?;
     let outcome = lose(&mut host);
+    // What the files that were just closed had is given back in the background, and with the last of it
+    // the number of the node, which is to be the same again.
+    std::thread::sleep(LET_GO);
     // The cases after this one need it, whatever went wrong here. The host refuses until the guest has
     // let go of the old channel.
     until("the host offers the device again", || host.offer().is_ok())?;
