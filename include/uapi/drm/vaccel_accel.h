@@ -179,7 +179,7 @@ extern "C" {
  * &DRM_IOCTL_VACCEL_FENCE_EVENTFD.
  */
 #define VACCEL_FEATURE_SYNC_BRIDGE	(1ULL << 5)
-/** define VACCEL_FEATURE_URING - Operations as io_uring commands. */
+/** define VACCEL_FEATURE_URING - Operations as io_uring commands: &VACCEL_URING_CMD_SUBMIT and on. */
 #define VACCEL_FEATURE_URING		(1ULL << 6)
 /** define VACCEL_FEATURE_EVENTS - Events by read() on the file. */
 #define VACCEL_FEATURE_EVENTS		(1ULL << 7)
@@ -812,7 +812,7 @@ struct drm_vaccel_fence_query {
 /**
  * struct drm_vaccel_fence_wait - Wait until a fence has reached a value.
  *
- * A value that was reached counts as reached, also if the fence was rewound meanwhile. The host is
+ * A value that was reached while it is waited for counts, also if the fence is rewound then. The host is
  * asked only for a value that is not.
  *
  * Errors: -ETIME at the deadline, -EIO if the vm is in error, -ENODEV if the adapter is gone.
@@ -1178,6 +1178,11 @@ struct drm_vaccel_op_result {
  * driver itself had evicted is waited for all the same.
  */
 #define VACCEL_SUBMIT_NO_PAGING_WAIT	(1u << 4)
+/**
+ * define VACCEL_SUBMIT_CQE_ON_DONE - By io_uring only, with &VACCEL_SUBMIT_DONE_FENCE: the command
+ * completes when @done_value is reached, not when the operations are queued. By ioctl: -EINVAL.
+ */
+#define VACCEL_SUBMIT_CQE_ON_DONE	(1u << 5)
 
 /**
  * struct drm_vaccel_submit - Queue operations.
@@ -1321,7 +1326,7 @@ struct drm_vaccel_escape {
 
 /** struct drm_vaccel_cancel - io_uring only: cancel a pending command of this file. */
 struct drm_vaccel_cancel {
-	/** @user_value: In: user_data of the command. */
+	/** @user_value: In: user_data of the commands; 0 is as good as any. */
 	__u64 user_value;
 	/** @reserved: Must be 0. */
 	__u64 reserved;
@@ -1400,28 +1405,83 @@ enum {
 };
 
 /*
- * Operations as io_uring commands (planned): cmd_op is the operation number, the command area of
- * the 128-byte entry holds the structure, cqe->res is 0 or a negative errno, and the 64-bit extra
- * of a 32-byte completion holds what is named here.
+ * Operations as io_uring commands (IORING_OP_URING_CMD, or IORING_OP_URING_CMD128 in a ring of mixed
+ * sizes): cmd_op is the operation number, the command area of the entry holds the structure. It has
+ * to hold all of it (an entry of 64 bytes has 16), else -EINVAL; uring_cmd_flags have to be 0. The
+ * structure is copied when the command is issued; nothing is written back to it. What it names, by
+ * handle or in an argument object, has to stay as it is until the completion.
+ *
+ * cqe->res is negative (an errno as of the ioctl), 0, or &VACCEL_URING_RECORDED. The 64-bit extra of
+ * a 32-byte completion (big_cqe[0]) is what the command says below; with an error it is @host_status,
+ * except after -ENOSPC of RESIDENCY and BIND: there it is @bytes_to_trim. Rings with completions of
+ * 16 bytes work, without the extra.
+ *
+ * No command waits inside of io_uring_enter(). The order among SUBMITs to one queue from one ring is
+ * the one of their entries, unless IOSQE_ASYNC or links change it (&VACCEL_SUBMIT_EXPECT_SEQ tells);
+ * there is no order to the same operation by ioctl before the completion.
+ *
+ * A pending command ends with -ECANCELED when it is cancelled, or its task or ring ends; with -ENODEV
+ * when the adapter goes. It keeps the file open. Unknown cmd_op: -EOPNOTSUPP.
  */
+
+/**
+ * define VACCEL_URING_RECORDED - Completion of a wait for a fence that has an error recorded
+ *
+ * The value was reached; what the error is tells &DRM_IOCTL_VACCEL_FENCE_QUERY.
+ */
+#define VACCEL_URING_RECORDED		1
+
 enum {
-	/** @VACCEL_URING_CMD_SUBMIT: &struct drm_vaccel_submit; extra: @seq. */
+	/**
+	 * @VACCEL_URING_CMD_SUBMIT: &struct drm_vaccel_submit. Completes when the operations are
+	 * queued, or, with &VACCEL_SUBMIT_CQE_ON_DONE, when @done_value is reached (then it may be
+	 * &VACCEL_URING_RECORDED). Extra: @seq.
+	 *
+	 * -ENOBUFS: too many submissions of the queue wait to be queued. -EAGAIN: the list has to
+	 * make memory resident (BIND, RESIDENT, or after the driver evicted something of the vm);
+	 * submit again with IOSQE_ASYNC or by ioctl.
+	 */
 	VACCEL_URING_CMD_SUBMIT = DRM_VACCEL_SUBMIT,
-	/** @VACCEL_URING_CMD_FENCE_WAIT: &struct drm_vaccel_fence_wait; extra: observed value. */
+	/**
+	 * @VACCEL_URING_CMD_FENCE_WAIT: &struct drm_vaccel_fence_wait. Completes when the value is
+	 * reached, the deadline has passed (-ETIME), or the value cannot be reached any more.
+	 * Extra: @observed_value.
+	 */
 	VACCEL_URING_CMD_FENCE_WAIT = DRM_VACCEL_FENCE_WAIT,
-	/** @VACCEL_URING_CMD_FENCE_WAIT_MANY: extra: index. */
+	/**
+	 * @VACCEL_URING_CMD_FENCE_WAIT_MANY: &struct drm_vaccel_fence_wait_many. Extra: @index.
+	 */
 	VACCEL_URING_CMD_FENCE_WAIT_MANY = DRM_VACCEL_FENCE_WAIT_MANY,
-	/** @VACCEL_URING_CMD_RESIDENCY: extra: paging value or bytes to trim. */
+	/**
+	 * @VACCEL_URING_CMD_RESIDENCY: &struct drm_vaccel_residency. Completes when the memory is
+	 * where it shall be: @paging_value is reached. Extra: @bytes_to_trim.
+	 */
 	VACCEL_URING_CMD_RESIDENCY = DRM_VACCEL_RESIDENCY,
-	/** @VACCEL_URING_CMD_BIND: extra: paging value. */
+	/**
+	 * @VACCEL_URING_CMD_BIND: &struct drm_vaccel_bind. Completes when the binding can be used:
+	 * @paging_value is reached. Extra: @gpu_va.
+	 */
 	VACCEL_URING_CMD_BIND = DRM_VACCEL_BIND,
-	/** @VACCEL_URING_CMD_UNBIND: extra: 0. */
+	/** @VACCEL_URING_CMD_UNBIND: &struct drm_vaccel_bind. Likewise. Extra: 0. */
 	VACCEL_URING_CMD_UNBIND = DRM_VACCEL_UNBIND,
-	/** @VACCEL_URING_CMD_SYNC_EXPORT: extra: value. */
+	/**
+	 * @VACCEL_URING_CMD_SYNC_EXPORT: &struct drm_vaccel_sync, without &VACCEL_SYNC_FILE (-EINVAL:
+	 * no command makes a file descriptor). Completes when the dma_fence is in the syncobj, with
+	 * the error that it has if the value cannot be reached any more; also if that was so before.
+	 * Extra: @value.
+	 */
 	VACCEL_URING_CMD_SYNC_EXPORT = DRM_VACCEL_SYNC_EXPORT,
-	/** @VACCEL_URING_CMD_SYNC_IMPORT: extra: value. */
+	/**
+	 * @VACCEL_URING_CMD_SYNC_IMPORT: &struct drm_vaccel_sync, likewise without
+	 * &VACCEL_SYNC_FILE. Completes when the fence has @value. Extra: @value.
+	 */
 	VACCEL_URING_CMD_SYNC_IMPORT = DRM_VACCEL_SYNC_IMPORT,
-	/** @VACCEL_URING_CMD_CANCEL: &struct drm_vaccel_cancel; extra: 0. */
+	/**
+	 * @VACCEL_URING_CMD_CANCEL: &struct drm_vaccel_cancel, which fits an entry of 64 bytes too.
+	 * Ends all pending commands of the file that have this user_data, whatever ring they came
+	 * by. -ENOENT: there is none. -EALREADY: each is completing or, a SUBMIT, being queued.
+	 * Extra: how many were ended.
+	 */
 	VACCEL_URING_CMD_CANCEL = DRM_VACCEL_CANCEL,
 };
 
