@@ -13,6 +13,7 @@
 #include <linux/eventfd.h>
 #include <linux/hyperv.h>
 #include <linux/io.h>
+#include <linux/io_uring/cmd.h>
 #include <linux/kthread.h>
 #include <linux/mm.h>
 #include <linux/sync_file.h>
@@ -33,3 +34,7 @@ static const unsigned long VACCEL_MEMREMAP_WC = MEMREMAP_WC;
 static const unsigned int VACCEL_PMD_ORDER = PMD_ORDER;
 static const unsigned int VACCEL_WQ_UNBOUND = WQ_UNBOUND;
 static const unsigned int VACCEL_WQ_MEM_RECLAIM = WQ_MEM_RECLAIM;
+static const unsigned int VACCEL_IO_URING_F_NONBLOCK = IO_URING_F_NONBLOCK;
+static const unsigned int VACCEL_IO_URING_F_SQE128 = IO_URING_F_SQE128;
+static const unsigned int VACCEL_IO_URING_F_CANCEL = IO_URING_F_CANCEL;
+static const unsigned int VACCEL_URING_TASK_WORK_FLAGS = IO_URING_CMD_TASK_WORK_ISSUE_FLAGS;

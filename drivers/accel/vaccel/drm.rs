@@ -41,7 +41,8 @@ pub use self::{
     },
     file::{
         DriverFile,
-        File, //
+        File,
+        OpenFile, //
     },
     point_wait::{
         PointWait,

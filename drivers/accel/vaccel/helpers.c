@@ -14,12 +14,14 @@
 #include <linux/fs.h>
 #include <linux/hyperv.h>
 #include <linux/iommu-dma.h>
+#include <linux/io_uring/cmd.h>
 #include <linux/ioport.h>
 #include <linux/mm.h>
 #include <linux/scatterlist.h>
 #include <linux/sched.h>
 #include <linux/sched/mm.h>
 #include <linux/signal.h>
+#include <linux/spinlock.h>
 #include <linux/string.h>
 #include <linux/swap.h>
 #include <linux/swiotlb.h>
@@ -364,4 +366,100 @@ struct workqueue_struct *vaccel_alloc_workqueue(const char *name, unsigned int f
 void vaccel_current_comm(char *name)
 {
 	strscpy_pad(name, current->comm, TASK_COMM_LEN);
+}
+
+unsigned long vaccel_spin_lock_irqsave(spinlock_t *lock)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(lock, flags);
+	return flags;
+}
+
+void vaccel_spin_unlock_irqrestore(spinlock_t *lock, unsigned long flags)
+{
+	spin_unlock_irqrestore(lock, flags);
+}
+
+void vaccel_virt_mb(void)
+{
+	/* Whatever the caller orders. */
+	virt_mb();
+}
+
+/* Tells the host of what was written from @old_write on, unless it is reading, as the core does. */
+void vaccel_hv_signal_on_write(u32 old_write, struct vmbus_channel *channel)
+{
+	const struct hv_ring_buffer *ring = channel->outbound.ring_buffer;
+
+	/* The index is written before it is read whether the host wants to know. */
+	virt_mb();
+	if (READ_ONCE(ring->interrupt_mask))
+		return;
+	/* And that before how far the host has read. */
+	virt_rmb();
+	if (old_write == READ_ONCE(ring->read_index)) {
+		++channel->intr_out_empty;
+		vmbus_setevent(channel);
+	}
+}
+
+bool vaccel_current_is_plugged(void)
+{
+	return current->plug;
+}
+
+u32 vaccel_io_uring_cmd_op(const struct io_uring_cmd *cmd)
+{
+	return cmd->cmd_op;
+}
+
+u32 vaccel_io_uring_cmd_flags(const struct io_uring_cmd *cmd)
+{
+	return cmd->flags & ~(IORING_URING_CMD_CANCELABLE | IORING_URING_CMD_REISSUE);
+}
+
+u64 vaccel_io_uring_cmd_user_data(struct io_uring_cmd *cmd)
+{
+	return cmd_to_io_kiocb(cmd)->cqe.user_data;
+}
+
+struct file *vaccel_io_uring_cmd_file(const struct io_uring_cmd *cmd)
+{
+	return cmd->file;
+}
+
+/* The entry may lie in memory that user space changes: it is copied once, and not looked at again. */
+void vaccel_io_uring_cmd_read(const struct io_uring_cmd *cmd, void *to, size_t len)
+{
+	memcpy(to, cmd->sqe->cmd, len);
+	barrier();
+}
+
+struct vaccel_uring_pdu *vaccel_io_uring_cmd_pdu(struct io_uring_cmd *cmd)
+{
+	return io_uring_cmd_to_pdu(cmd, struct vaccel_uring_pdu);
+}
+
+void vaccel_io_uring_cmd_mark_cancelable(struct io_uring_cmd *cmd, unsigned int issue_flags)
+{
+	io_uring_cmd_mark_cancelable(cmd, issue_flags);
+}
+
+static void vaccel_io_uring_cmd_work(struct io_tw_req tw_req, io_tw_token_t tw)
+{
+	struct io_uring_cmd *cmd = io_uring_cmd_from_tw(tw_req);
+
+	vaccel_io_uring_cmd_pdu(cmd)->work(cmd);
+}
+
+void vaccel_io_uring_cmd_do_in_task_lazy(struct io_uring_cmd *cmd)
+{
+	io_uring_cmd_do_in_task_lazy(cmd, vaccel_io_uring_cmd_work);
+}
+
+void vaccel_io_uring_cmd_done32(struct io_uring_cmd *cmd, s32 ret, u64 extra,
+				unsigned int issue_flags)
+{
+	io_uring_cmd_done32(cmd, ret, extra, issue_flags);
 }

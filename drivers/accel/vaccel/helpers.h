@@ -7,6 +7,7 @@
 
 #include <linux/dma-resv.h>
 #include <linux/pgtable.h>
+#include <linux/spinlock_types.h>
 #include <linux/types.h>
 
 struct address_space;
@@ -22,6 +23,7 @@ struct drm_gem_object;
 struct drm_printer;
 struct drm_syncobj;
 struct file;
+struct io_uring_cmd;
 struct iosys_map;
 struct page;
 struct scatterlist;
@@ -101,12 +103,36 @@ struct vmpacket_descriptor *vaccel_hv_pkt_iter_next(struct vmbus_channel *channe
 void *vaccel_hv_pkt_data(const struct vmpacket_descriptor *pkt);
 u32 vaccel_hv_pkt_datalen(const struct vmpacket_descriptor *pkt);
 void vaccel_set_channel_pending_send_size(struct vmbus_channel *channel, u32 size);
+void vaccel_hv_signal_on_write(u32 old_write, struct vmbus_channel *channel);
 bool vaccel_hv_is_isolated(void);
+unsigned long vaccel_spin_lock_irqsave(spinlock_t *lock);
+void vaccel_spin_unlock_irqrestore(spinlock_t *lock, unsigned long flags);
+void vaccel_virt_mb(void);
 
 void vaccel_flush_workqueue(struct workqueue_struct *wq);
 struct workqueue_struct *vaccel_alloc_workqueue(const char *name, unsigned int flags,
 						int max_active);
 
 void vaccel_current_comm(char *name);
+
+/* What a pending command keeps in its pdu. */
+struct vaccel_uring_pdu {
+	void (*work)(struct io_uring_cmd *cmd);
+	void (*cancel)(struct io_uring_cmd *cmd, unsigned int issue_flags);
+	void *data;
+};
+
+bool vaccel_current_is_plugged(void);
+
+u32 vaccel_io_uring_cmd_op(const struct io_uring_cmd *cmd);
+u32 vaccel_io_uring_cmd_flags(const struct io_uring_cmd *cmd);
+u64 vaccel_io_uring_cmd_user_data(struct io_uring_cmd *cmd);
+struct file *vaccel_io_uring_cmd_file(const struct io_uring_cmd *cmd);
+void vaccel_io_uring_cmd_read(const struct io_uring_cmd *cmd, void *to, size_t len);
+struct vaccel_uring_pdu *vaccel_io_uring_cmd_pdu(struct io_uring_cmd *cmd);
+void vaccel_io_uring_cmd_mark_cancelable(struct io_uring_cmd *cmd, unsigned int issue_flags);
+void vaccel_io_uring_cmd_do_in_task_lazy(struct io_uring_cmd *cmd);
+void vaccel_io_uring_cmd_done32(struct io_uring_cmd *cmd, s32 ret, u64 extra,
+				unsigned int issue_flags);
 
 #endif /* _VACCEL_HELPERS_H_ */

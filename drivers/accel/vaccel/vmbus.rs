@@ -4,6 +4,7 @@
 //!
 //! C header: [`include/linux/hyperv.h`](srctree/include/linux/hyperv.h)
 
+mod batch;
 mod channel;
 mod gpadl;
 mod guid;
@@ -35,6 +36,7 @@ use kernel::{
 use crate::bindings;
 
 pub use self::{
+    batch::Batch,
     channel::{
         Channel,
         ChannelCallback,

@@ -25,6 +25,7 @@ use crate::{
         gem,
         ioctl::Ioctl, //
     },
+    uring, //
 };
 
 /// What `DRM_IOCTL_VERSION` reports.
@@ -66,6 +67,18 @@ pub trait Driver: Sized + 'static {
 
     /// The driver's ioctls, see [`declare_ioctls!`](crate::drm::ioctl::declare_ioctls).
     const IOCTLS: &'static [Ioctl<Self>];
+
+    /// Takes a command that came by io_uring. Runs in a section under [`drm::Device::enter`].
+    ///
+    /// Nothing else was checked; the core's ioctl path is not involved.
+    fn uring_cmd(
+        dev: &drm::Device<Self>,
+        file: &drm::File<Self::File>,
+        issue: uring::Issue<'_>,
+    ) -> uring::Answer {
+        let _ = (dev, file, issue);
+        uring::Answer::failed(EOPNOTSUPP)
+    }
 
     /// Adds the driver's lines to the fdinfo of an open file.
     ///
@@ -131,10 +144,37 @@ impl<T: Driver> VTable<T> {
         fops.mmap = Some(bindings::drm_gem_mmap);
         fops.get_unmapped_area = Some(bindings::drm_gem_get_unmapped_area);
         fops.show_fdinfo = Some(bindings::drm_show_fdinfo);
+        fops.uring_cmd = Some(Self::uring_cmd_callback);
         fops.fop_flags = bindings::FOP_UNSIGNED_OFFSET;
 
         fops
     };
+
+    /// The `uring_cmd` callback of `struct file_operations`.
+    ///
+    /// # Safety
+    ///
+    /// Only for io_uring, with a command of an open file of a device of `T`, and its flags.
+    unsafe extern "C" fn uring_cmd_callback(
+        cmd: *mut bindings::io_uring_cmd,
+        flags: c_uint,
+    ) -> c_int {
+        let issue = |issue: uring::Issue<'_>| {
+            // SAFETY: By the safety requirements the file was opened through `T`, and the DRM core
+            // keeps its `struct drm_file` there. The command keeps it open.
+            let file = unsafe {
+                let private = (*issue.file().as_ptr()).private_data;
+                drm::File::<T::File>::from_raw(private.cast())
+            };
+            let dev = file.device();
+            match dev.enter() {
+                Some(guard) => T::uring_cmd(&guard, file, issue),
+                None => uring::Answer::failed(ENODEV),
+            }
+        };
+        // SAFETY: By the safety requirements; all commands of such files come here.
+        unsafe { uring::callback(cmd, flags, issue) }
+    }
 
     /// The `show_fdinfo` callback of `struct drm_driver`.
     ///

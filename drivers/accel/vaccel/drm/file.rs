@@ -4,11 +4,18 @@
 //!
 //! C header: [`include/drm/drm_file.h`](srctree/include/drm/drm_file.h)
 
-use core::marker::PhantomData;
+use core::{
+    marker::PhantomData,
+    ops::Deref, //
+};
 
 use kernel::{
+    fs,
     prelude::*,
-    sync::Arc,
+    sync::{
+        aref::ARef,
+        Arc, //
+    },
     types::Opaque, //
 };
 
@@ -38,6 +45,23 @@ pub trait DriverFile: Send + Sync + Sized {
 /// an [`Opened`] that holds what `T::open` made.
 #[repr(transparent)]
 pub struct File<T: DriverFile>(Opaque<bindings::drm_file>, PhantomData<T>);
+
+/// A reference to an open file.
+///
+/// # Invariants
+///
+/// The file was opened through `T`.
+pub struct OpenFile<T>(ARef<fs::File>, PhantomData<fn(T)>);
+
+impl<T: DriverFile> Deref for OpenFile<T> {
+    type Target = File<T>;
+
+    fn deref(&self) -> &File<T> {
+        // SAFETY: By the type invariants the DRM core keeps its `struct drm_file` there, and it stays open
+        // as long as there is a reference.
+        unsafe { File::from_raw((*self.0.as_ptr()).private_data.cast()) }
+    }
+}
 
 /// What belongs to an open file.
 struct Opened<T> {
@@ -70,6 +94,20 @@ impl<T: DriverFile> File<T> {
     /// The driver's data of this file.
     pub fn inner(&self) -> Pin<&T> {
         self.opened().data.as_ref()
+    }
+
+    /// The device.
+    pub fn device(&self) -> &drm::Device<T::Driver> {
+        // SAFETY: An open file refers to its minor, which refers to a device of its driver.
+        unsafe { drm::Device::from_raw((*(*self.as_raw()).minor).dev) }
+    }
+
+    /// Keeps it open.
+    pub fn keep(&self) -> OpenFile<T> {
+        // SAFETY: As long as it is open, it belongs to a `struct file` that has references. Files of
+        // devices have no position.
+        let file = unsafe { fs::File::from_raw_file((*self.as_raw()).filp) };
+        OpenFile(file.into(), PhantomData)
     }
 
     pub(super) fn point_waits(&self) -> &Arc<PointWaits> {

@@ -93,6 +93,12 @@ impl Completion {
         unsafe { bindings::completion_done(self.inner.get()) }
     }
 
+    /// Takes one completion, if there is one. Does not sleep.
+    pub fn try_wait(&self) -> bool {
+        // SAFETY: The completion is initialised and pinned.
+        unsafe { bindings::try_wait_for_completion(self.inner.get()) }
+    }
+
     /// Waits for the event, however long that takes, not minding signals.
     ///
     /// Only for what cannot fail to happen soon.

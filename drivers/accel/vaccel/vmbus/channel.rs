@@ -80,7 +80,7 @@ pub trait ChannelCallback: Send + Sync + 'static {
 #[pin_data]
 pub struct Channel<C: ChannelCallback> {
     #[pin]
-    open: Revocable<Open<C>>,
+    pub(super) open: Revocable<Open<C>>,
     /// Taken around the set-up and the end of a GPADL: at a rescind the core wakes only one of
     /// those who wait for the host's answer.
     #[pin]
@@ -193,8 +193,8 @@ struct Context<C> {
 ///
 /// - The primary channel of `dev` was opened with `context` for its callback, and is ours to close.
 /// - `context` is a `KBox` given up by `KBox::into_raw()`, with the channel of `dev`.
-struct Open<C: ChannelCallback> {
-    dev: ARef<Device>,
+pub(super) struct Open<C: ChannelCallback> {
+    pub(super) dev: ARef<Device>,
     context: *mut Context<C>,
     /// The longest payload that an empty ring takes.
     longest: u32,
@@ -233,7 +233,7 @@ impl<C: ChannelCallback> Open<C> {
         Ok(this)
     }
 
-    fn channel(&self) -> *mut bindings::vmbus_channel {
+    pub(super) fn channel(&self) -> *mut bindings::vmbus_channel {
         self.dev.channel()
     }
 

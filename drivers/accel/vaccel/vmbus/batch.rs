@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Several packets for one notification of the host.
+//!
+//! The core has a function that writes one packet and then tells the host, if the ring had been empty.
+//! A host that is quick empties the ring between two packets, and is told each time. Here all packets
+//! are written before it is told. It is written with the core's own lock, so that both may be used on
+//! one channel.
+//!
+//! C headers: [`include/linux/hyperv.h`](srctree/include/linux/hyperv.h); the rules of the ring are
+//! those of `drivers/hv/ring_buffer.c`.
+
+use core::ptr;
+
+use kernel::{
+    alloc::AllocError,
+    prelude::*, //
+};
+
+use super::channel::{
+    Channel,
+    ChannelCallback, //
+};
+use crate::bindings;
+
+/// Bytes of a packet's descriptor, `struct vmpacket_descriptor`.
+const DESCRIPTOR: usize = 16;
+
+/// Bytes behind a packet, for the place where it begins.
+const TRAILER: usize = 8;
+
+/// Packets as they lie in a ring, to be sent in order.
+#[derive(Default)]
+pub struct Batch {
+    bytes: KVVec<u8>,
+    /// Bytes of each packet, the trailer included.
+    lengths: KVVec<u32>,
+    /// Packets that were sent, and their bytes.
+    sent: usize,
+    sent_bytes: usize,
+}
+
+impl Batch {
+    /// Adds a message of `len` bytes, which `write` writes, and that wants no answer.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if no ring could take it, `ENOMEM`, those of `write`. The batch is then as before.
+    pub fn push<E: From<Error> + From<AllocError>>(
+        &mut self,
+        len: usize,
+        write: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let begin = self.bytes.len();
+        let pushed = self.try_push(len, write);
+        if pushed.is_err() {
+            self.bytes.truncate(begin);
+        }
+        pushed
+    }
+
+    fn try_push<E: From<Error> + From<AllocError>>(
+        &mut self,
+        len: usize,
+        write: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let packet = DESCRIPTOR + len.next_multiple_of(8);
+        let words = u16::try_from(packet / 8).map_err(|_| EINVAL)?;
+        // CAST: a multiple of a 16-bit number, and a little.
+        let length = (packet + TRAILER) as u32;
+        self.lengths.reserve(1, GFP_KERNEL)?;
+
+        let inband = bindings::vmbus_packet_type_VM_PKT_DATA_INBAND;
+        // CAST: packet types are 16-bit fields, the descriptor two words. A transaction id of 0 says
+        // that no answer is wanted.
+        let descriptor = [inband as u16, (DESCRIPTOR / 8) as u16, words, 0, 0, 0, 0, 0];
+        let begin = self.bytes.len();
+        self.bytes.extend_with(packet + TRAILER, 0, GFP_KERNEL)?;
+        let bytes = self.bytes.get_mut(begin..).ok_or(EINVAL)?;
+        let (head, body) = bytes.split_at_mut_checked(DESCRIPTOR).ok_or(EINVAL)?;
+        for (place, field) in head.chunks_exact_mut(2).zip(descriptor) {
+            place.copy_from_slice(&field.to_ne_bytes());
+        }
+        write(body.get_mut(..len).ok_or(EINVAL)?)?;
+        Ok(self.lengths.push(length, GFP_KERNEL)?)
+    }
+
+    /// Makes it empty; the memory stays.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.lengths.clear();
+        self.sent = 0;
+        self.sent_bytes = 0;
+    }
+
+    /// How many bytes it has memory for.
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// Bytes that have yet to be sent.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len() - self.sent_bytes
+    }
+
+    /// How many packets were added so far.
+    pub fn added(&self) -> usize {
+        self.lengths.len()
+    }
+
+    /// How many of them were sent.
+    pub fn sent(&self) -> usize {
+        self.sent
+    }
+
+    /// The next packet.
+    fn next(&self) -> Option<&[u8]> {
+        // CAST: 32 bits fit.
+        let length = *self.lengths.get(self.sent)? as usize;
+        self.bytes.get(self.sent_bytes..self.sent_bytes + length)
+    }
+
+    /// Writes packets to the ring until it is full. The host is not told. Returns where the ring was
+    /// written to before, if something was written.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if the host made nonsense of the ring.
+    ///
+    /// # Safety
+    ///
+    /// `ring` must be the ring to the host of an open channel, whose lock is held.
+    unsafe fn write(&mut self, ring: *mut bindings::hv_ring_buffer_info) -> Result<Option<u32>> {
+        // SAFETY: An open channel has its rings; the size does not change while it is open.
+        let (shared, size) = unsafe { ((*ring).ring_buffer, (*ring).ring_datasize) };
+        // SAFETY: The ring's header is mapped as long as the channel is open. The host may change it
+        // at any time, hence volatile reads.
+        let (read, start) = unsafe {
+            (
+                ptr::read_volatile(&raw const (*shared).read_index),
+                ptr::read_volatile(&raw const (*shared).write_index),
+            )
+        };
+        if read >= size || start >= size {
+            return Err(EIO);
+        }
+
+        let mut at = start;
+        let mut room = if start >= read {
+            size - (start - read)
+        } else {
+            read - start
+        };
+        while let Some(packet) = self.next() {
+            // CAST: its length was a `u32`.
+            let length = packet.len() as u32;
+            // A ring that is quite full would look empty.
+            if room <= length {
+                break;
+            }
+            let begin = u64::from(at) << 32;
+            let body = packet.len() - TRAILER;
+            // SAFETY:
+            // - The data area of a ring is mapped twice in a row, so that what begins in it may go on
+            //   behind its end, up to its size; the packet is shorter than that, as there is room.
+            // - The host has read what was there, so the bytes are ours to write. It may look at them
+            //   only when the index is raised.
+            unsafe {
+                let to = (&raw mut (*shared).buffer).cast::<u8>().add(at as usize);
+                bindings::vaccel_memcpy(to.cast(), packet.as_ptr().cast(), body);
+                let trailer = begin.to_ne_bytes();
+                bindings::vaccel_memcpy(to.add(body).cast(), trailer.as_ptr().cast(), TRAILER);
+            }
+            self.sent += 1;
+            self.sent_bytes += length as usize;
+            room -= length;
+            // OVERFLOW: both are below the size of a ring, which is far below 2 GiB.
+            at = (at + length) % size;
+        }
+        if at == start {
+            return Ok(None);
+        }
+
+        // SAFETY: As for the indices above; the lock is held, so nobody else writes this one.
+        unsafe {
+            // The packets have to be there before the host can see that they are.
+            bindings::vaccel_virt_mb();
+            ptr::write_volatile(&raw mut (*shared).write_index, at);
+        }
+        Ok(Some(start))
+    }
+}
+
+impl<C: ChannelCallback> Channel<C> {
+    /// Sends the packets of `batch` that have yet to be sent, as many as the ring takes, and tells the
+    /// host once. What is left is in the batch still.
+    ///
+    /// Does not sleep.
+    ///
+    /// # Errors
+    ///
+    /// `EAGAIN` if something is left, `ENODEV` if the channel is closed or the host took its offer
+    /// back, `EIO` if the host made nonsense of the ring.
+    pub fn send_batch(&self, batch: &mut Batch) -> Result {
+        let open = self.open.try_access().ok_or(ENODEV)?;
+        let channel = open.channel();
+        if open.dev.rescinded() {
+            return Err(ENODEV);
+        }
+
+        // SAFETY:
+        // - The channel is open, and stays so while `open` is held.
+        // - The lock is held while the ring is written.
+        // - The index is where the ring was written to before.
+        let written = unsafe {
+            let ring = &raw mut (*channel).outbound;
+            let flags = bindings::vaccel_spin_lock_irqsave(&raw mut (*ring).ring_lock);
+            let written = batch.write(ring);
+            bindings::vaccel_spin_unlock_irqrestore(&raw mut (*ring).ring_lock, flags);
+            if let Ok(Some(start)) = written {
+                bindings::vaccel_hv_signal_on_write(start, channel);
+            }
+            written
+        };
+        written?;
+        if batch.bytes() != 0 {
+            return Err(EAGAIN);
+        }
+        Ok(())
+    }
+}
