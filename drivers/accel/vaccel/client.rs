@@ -32,6 +32,7 @@ use crate::pending::PendingList;
 use crate::process::Process;
 use crate::queue::Queue;
 use crate::space::Space;
+use crate::uring_operation::Operations;
 use crate::vm::Vm;
 
 /// Handles per file.
@@ -78,6 +79,8 @@ pub(crate) struct Client {
     pub(crate) subscription: Subscription,
     /// What it waits for without anybody sleeping.
     pub(crate) pending: Arc<PendingList>,
+    /// What it has asked for by io_uring and is pending.
+    pub(crate) operations: Arc<Operations>,
     /// GPU addresses, of all its vms.
     pub(crate) space: Arc<Space>,
     pub(crate) process: Arc<Process>,
@@ -98,6 +101,7 @@ impl drm::DriverFile for Client {
         let process = Process::new(adapter.clone())?;
         let space = Space::new()?;
         let pending = Arc::pin_init(PendingList::new(), GFP_KERNEL)?;
+        let operations = Arc::pin_init(Operations::new(), GFP_KERNEL)?;
         KBox::pin_init(
             pin_init!(Self {
                 objects <- new_mutex!(Objects {
@@ -107,6 +111,7 @@ impl drm::DriverFile for Client {
                 }),
                 subscription <- Subscription::new(adapter.watch.clone()),
                 pending,
+                operations,
                 space,
                 process,
             }),

@@ -127,6 +127,11 @@ impl Device {
         Ok(state)
     }
 
+    /// Whether [`Device::state`] is known without asking the host.
+    pub(crate) fn is_state_known(&self) -> bool {
+        self.failure().is_some() || self.seen.load(Ordering::Acquire) == self.notice.changes()
+    }
+
     fn ask_state(&self) -> HostResult<u32> {
         let state = self
             .ask(DeviceStateType::EXECUTION, |state| state.execution())?

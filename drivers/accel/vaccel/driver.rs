@@ -25,6 +25,8 @@ use crate::{
     submit,
     sync_export,
     sync_import,
+    uring,
+    uring_cmd,
     vm, //
 };
 
@@ -101,6 +103,10 @@ impl drm::Driver for VaccelDrm {
         (DRM_IOCTL_VACCEL_BUDGET, drm_vaccel_budget, 0, host!(budget::query)),
         (DRM_IOCTL_VACCEL_EVENTS, drm_vaccel_events, 0, local!(budget::subscribe)),
         (DRM_IOCTL_VACCEL_ESCAPE, drm_vaccel_escape, 0, host!(ioctl::planned)),
+    }
+
+    fn uring_cmd(dev: &DrmDevice, file: &DrmFile, issue: uring::Issue<'_>) -> uring::Answer {
+        uring_cmd::issue(dev, file, issue)
     }
 
     fn show_fdinfo(dev: &DrmDevice, file: &DrmFile, p: &mut drm::Printer<'_>) {

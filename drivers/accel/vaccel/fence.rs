@@ -62,6 +62,7 @@ use crate::host_error::{
 };
 use crate::io::MemRemap;
 use crate::link::REPLY_TIMEOUT_MS;
+use crate::outbox::Outbox;
 use crate::reaper::Owned;
 use crate::release::What;
 use crate::sync_import::ImportList;
@@ -320,6 +321,14 @@ impl Fence {
         self.reached() >= value || self.value() >= value
     }
 
+    /// Whether `value` is seen to be reached, without asking anybody whether the device failed.
+    pub(crate) fn is_seen_at(&self, value: u64) -> bool {
+        self.reached() >= value || {
+            let present = self.value();
+            present >= value && !self.is_lost(present)
+        }
+    }
+
     /// The number of a new watch.
     pub(crate) fn next_watch(&self) -> u64 {
         self.next_watch.fetch_add(1, Ordering::Relaxed)
@@ -416,6 +425,20 @@ impl Fence {
     ///
     /// Those of [`Process::queue`](crate::process::Process::queue).
     pub(crate) fn signal_in(&self, context: Handle, value: u64) -> HostResult {
+        self.signal_by(&mut Outbox::open(&self.device.process), context, value)
+    }
+
+    /// As [`Fence::signal_in`], with other messages.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Outbox::queue`].
+    pub(crate) fn signal_by(
+        &self,
+        outbox: &mut Outbox<'_>,
+        context: Handle,
+        value: u64,
+    ) -> HostResult {
         let (objects, contexts, values) = ([self.handle], [context], [value]);
         let request = Request::new(
             gpupv::SignalSyncObject {
@@ -428,7 +451,7 @@ impl Fence {
                 fence_values: List::new(&values),
             },
         )?;
-        self.device.process.queue(&request)
+        outbox.queue(&request)
     }
 
     /// Has a queue of the fence's device wait until the value is reached.
@@ -437,6 +460,20 @@ impl Fence {
     ///
     /// Those of [`Process::queue`](crate::process::Process::queue).
     pub(crate) fn wait_in(&self, context: Handle, value: u64) -> HostResult {
+        self.wait_by(&mut Outbox::open(&self.device.process), context, value)
+    }
+
+    /// As [`Fence::wait_in`], with other messages.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Outbox::queue`].
+    pub(crate) fn wait_by(
+        &self,
+        outbox: &mut Outbox<'_>,
+        context: Handle,
+        value: u64,
+    ) -> HostResult {
         let (values, objects) = ([value], [self.handle]);
         let request = Request::new(
             gpupv::WaitForSyncObjectFromGpu::new(context),
@@ -445,7 +482,7 @@ impl Fence {
                 objects: List::new(&objects),
             },
         )?;
-        self.device.process.queue(&request)
+        outbox.queue(&request)
     }
 
     /// Whether `value` is reached.

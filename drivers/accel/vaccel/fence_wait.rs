@@ -36,16 +36,16 @@ use crate::watch::{
 const WAIT_SLICE_MS: u32 = 10_000;
 
 /// A fence and the value that is waited for.
-struct Wanted {
-    fence: Arc<Fence>,
-    value: u64,
+pub(crate) struct Wanted {
+    pub(crate) fence: Arc<Fence>,
+    pub(crate) value: u64,
 }
 
 /// Several of them.
-struct WantedList {
-    all: KVec<Wanted>,
+pub(crate) struct WantedList {
+    pub(crate) all: KVec<Wanted>,
     /// Whether one is enough.
-    any: bool,
+    pub(crate) any: bool,
 }
 
 impl WantedList {
@@ -156,28 +156,63 @@ pub(crate) fn remaining_ms(deadline_ns: u64) -> u32 {
     u32::try_from(left).unwrap_or(u32::MAX)
 }
 
+impl WantedList {
+    /// One value.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn of_one(fence: Arc<Fence>, value: u64) -> Result<Self> {
+        let mut all = KVec::new();
+        all.push(Wanted { fence, value }, GFP_KERNEL)?;
+        Ok(Self { all, any: false })
+    }
+
+    /// What a `FENCE_WAIT` is about.
+    ///
+    /// # Errors
+    ///
+    /// Those of the operation.
+    pub(crate) fn of_wait(args: &uapi::drm_vaccel_fence_wait, client: &Client) -> Result<Self> {
+        if args.flags != 0 || args.reserved != [0; 2] {
+            return Err(EINVAL);
+        }
+        Self::of_one(client.fence(args.fence)?.fence, args.value)
+    }
+
+    /// What a `FENCE_WAIT_MANY` is about.
+    ///
+    /// # Errors
+    ///
+    /// Those of the operation.
+    pub(crate) fn of_wait_many(
+        args: &uapi::drm_vaccel_fence_wait_many,
+        file: &DrmFile,
+    ) -> Result<Self> {
+        if args.flags & !uapi::VACCEL_WAIT_ANY != 0 || args.reserved != [0; 2] || args.count == 0 {
+            return Err(EINVAL);
+        }
+        if args.count > uapi::VACCEL_WAIT_MANY_MAX {
+            return Err(EFBIG);
+        }
+        let any = args.flags & uapi::VACCEL_WAIT_ANY != 0;
+        let all = read_list(args, file, &file.inner())?;
+        Ok(Self { all, any })
+    }
+}
+
 /// `DRM_IOCTL_VACCEL_FENCE_WAIT`.
 pub(crate) fn wait(
     _dev: &DrmDevice,
     args: &mut uapi::drm_vaccel_fence_wait,
     file: &DrmFile,
 ) -> HostResult {
-    if args.flags != 0 || args.reserved != [0; 2] {
-        return Err(EINVAL.into());
-    }
-    let fence = file.inner().fence(args.fence)?.fence;
-    let mut list = WantedList {
-        all: KVec::new(),
-        any: false,
-    };
-    let wanted = Wanted {
-        fence: fence.clone(),
-        value: args.value,
-    };
-    list.all.push(wanted, GFP_KERNEL)?;
+    let list = WantedList::of_wait(args, &file.inner())?;
     let result = list.wait(args.deadline_ns);
-    args.observed_value = fence.value();
-    args.error = fence.recorded();
+    if let Some(wanted) = list.all.first() {
+        args.observed_value = wanted.fence.value();
+        args.error = wanted.fence.recorded();
+    }
     result.map(|_| ())
 }
 
@@ -187,15 +222,8 @@ pub(crate) fn wait_many(
     args: &mut uapi::drm_vaccel_fence_wait_many,
     file: &DrmFile,
 ) -> HostResult {
-    if args.flags & !uapi::VACCEL_WAIT_ANY != 0 || args.reserved != [0; 2] || args.count == 0 {
-        return Err(EINVAL.into());
-    }
-    if args.count > uapi::VACCEL_WAIT_MANY_MAX {
-        return Err(EFBIG.into());
-    }
-    let any = args.flags & uapi::VACCEL_WAIT_ANY != 0;
-    let all = read_list(args, file, &file.inner())?;
-    let list = WantedList { all, any };
+    let list = WantedList::of_wait_many(args, file)?;
+    let any = list.any;
     let at = list.wait(args.deadline_ns)?;
     args.error = list.all.iter().fold(0, |first, wanted| match first {
         0 => wanted.fence.recorded(),

@@ -28,6 +28,10 @@ pub(crate) struct Gate {
 #[must_use = "one is outside again when this is dropped"]
 pub(crate) struct Inside<'a>(&'a Gate);
 
+/// Somebody who stays inside for longer than anybody looks.
+#[must_use = "one is inside until this is given back"]
+pub(crate) struct Stay(());
+
 /// Nobody is inside, and nobody comes in.
 #[must_use = "the gate opens when this is dropped"]
 pub(crate) struct Closed<'a>(&'a Gate);
@@ -63,6 +67,21 @@ impl Gate {
         Ok(Inside(self))
     }
 
+    /// Goes in, if the gate is open.
+    pub(crate) fn try_enter(&self) -> Option<Inside<'_>> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return None;
+        }
+        state.inside += 1;
+        Some(Inside(self))
+    }
+
+    /// Goes on with a stay inside of this gate.
+    pub(crate) fn resume(&self, _stay: Stay) -> Inside<'_> {
+        Inside(self)
+    }
+
     /// Closes the gate, if nobody is inside and nobody closed it before.
     pub(crate) fn try_close(&self) -> Option<Closed<'_>> {
         let mut state = self.state.lock();
@@ -71,6 +90,14 @@ impl Gate {
         }
         state.closed = true;
         Some(Closed(self))
+    }
+}
+
+impl Inside<'_> {
+    /// Stays inside.
+    pub(crate) fn stay(self) -> Stay {
+        core::mem::forget(self);
+        Stay(())
     }
 }
 

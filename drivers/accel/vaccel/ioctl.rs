@@ -10,7 +10,10 @@ use crate::driver::{
     DrmFile, //
 };
 use crate::gpupv::NtStatus;
-use crate::host_error::HostResult;
+use crate::host_error::{
+    HostError,
+    HostResult, //
+};
 
 /// An ioctl argument with a `host_status` field.
 pub(crate) trait HostStatus {
@@ -57,11 +60,16 @@ pub(crate) fn report(args: &mut impl HostStatus, result: HostResult) -> Result<u
 
 /// Ends a handler whose argument has none.
 pub(crate) fn finish(result: HostResult) -> Result<u32> {
-    result.map(|()| 0).map_err(|error| match error.errno {
+    result.map(|()| 0).map_err(|error| errno(&error))
+}
+
+/// The errno of an error as user space sees it.
+pub(crate) fn errno(error: &HostError) -> Error {
+    match error.errno {
         // The ring stayed full: to user space a host that does not listen is one that does not answer.
         EAGAIN => ETIMEDOUT,
         errno => errno,
-    })
+    }
 }
 
 /// The handler of an operation that the interface has and the driver has not yet.

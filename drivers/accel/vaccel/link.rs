@@ -342,9 +342,14 @@ impl Link {
 
     /// Sends, waiting a bounded time for room in the ring.
     fn send(&self, message: &[u8], id: u64) -> Result {
+        self.with_room(|| self.send_once(message, id))
+    }
+
+    /// Does what needs room in the ring, waiting a bounded time for it.
+    fn with_room(&self, mut send: impl FnMut() -> Result) -> Result {
         let mut waited_us = 0;
         loop {
-            match self.send_once(message, id) {
+            match send() {
                 Err(EAGAIN) => {}
                 other => return other,
             }
@@ -356,6 +361,28 @@ impl Link {
             }
             fsleep(Delta::from_micros(RING_RETRY_US));
             waited_us += RING_RETRY_US;
+        }
+    }
+
+    /// Sends messages that want no answer, all at once.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` without a channel, `EAGAIN` if the ring is full, or stays so if this may sleep.
+    pub(crate) fn post_batch(&self, batch: &mut vmbus::Batch, may_sleep: bool) -> Result {
+        if !self.is_open() {
+            return Err(ENODEV);
+        }
+        if !may_sleep {
+            return self.channel.send_batch(batch);
+        }
+        loop {
+            let before = batch.sent();
+            match self.with_room(|| self.channel.send_batch(batch)) {
+                // The host is slow, but not asleep.
+                Err(EAGAIN) if batch.sent() != before => {}
+                outcome => return outcome,
+            }
         }
     }
 

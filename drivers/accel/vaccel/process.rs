@@ -30,6 +30,7 @@ use crate::release::{
     What, //
 };
 use crate::transport::Wait;
+use crate::vmbus::Batch;
 
 /// The host's side of an open file.
 pub(crate) struct Process {
@@ -128,5 +129,18 @@ impl Process {
     /// Queues work; see [`Transport::queue`](crate::transport::Transport::queue).
     pub(crate) fn queue<C: Command>(&self, request: &Request<'_, C>) -> HostResult {
         self.adapter.transport.queue(self.handle(), request)
+    }
+    /// Adds a message; see [`Transport::add`](crate::transport::Transport::add).
+    pub(crate) fn add<C: Command>(
+        &self,
+        batch: &mut Batch,
+        request: &Request<'_, C>,
+    ) -> HostResult {
+        self.adapter.transport.add(batch, self.handle(), request)
+    }
+
+    /// Sends such messages; see [`Transport::post_batch`](crate::transport::Transport::post_batch).
+    pub(crate) fn post_batch(&self, batch: &mut Batch, may_sleep: bool) -> Result {
+        self.adapter.transport.post_batch(batch, may_sleep)
     }
 }

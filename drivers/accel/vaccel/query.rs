@@ -23,6 +23,7 @@ use crate::gpupv::{
 };
 use crate::host_error::HostResult;
 use crate::pinned;
+use crate::uring;
 use crate::watchdog;
 
 /// What this driver does of the interface, whatever the host.
@@ -77,7 +78,12 @@ fn features(adapter: &Adapter) -> u64 {
     } else {
         0
     };
-    FEATURES | import
+    let uring = if uring::AVAILABLE {
+        uapi::VACCEL_FEATURE_URING.into()
+    } else {
+        0
+    };
+    FEATURES | import | uring
 }
 
 fn host_caps(adapter: &Adapter) -> u64 {

@@ -5,7 +5,7 @@
 //! # Locks
 //!
 //! A submission holds the [`Turn`] of its queue while it sends, so that the operations of two
-//! submissions do not mix. `Progress::replaced` is held for list operations only.
+//! submissions do not mix. `Queue::fifo` and `Progress::replaced` are held for list operations only.
 
 use core::sync::atomic::{
     AtomicU64,
@@ -14,8 +14,15 @@ use core::sync::atomic::{
 
 use kernel::prelude::*;
 use kernel::sync::{
+    new_mutex,
     Arc,
+    Mutex,
     SetOnce, //
+};
+use kernel::workqueue::{
+    impl_has_work,
+    new_work,
+    Work, //
 };
 
 use crate::backed::Backed;
@@ -40,6 +47,7 @@ use crate::out_fence::{
     self,
     OutFences, //
 };
+use crate::outbox::Outbox;
 use crate::process::Process;
 use crate::progress::Progress;
 use crate::reaper::Owned;
@@ -52,6 +60,7 @@ use crate::turn::{
     Taken,
     Turn, //
 };
+use crate::uring_submit::Fifo;
 use crate::vm::Vm;
 use crate::watchdog;
 
@@ -84,6 +93,11 @@ pub(crate) struct Queue {
     out: SetOnce<Arc<OutFences>>,
     /// What it waits for.
     pub(crate) inputs: Arc<Inputs>,
+    /// What came by io_uring and has yet to be queued.
+    #[pin]
+    pub(crate) fifo: Mutex<Fifo>,
+    #[pin]
+    drain: Work<Self>,
     /// How long the work of a dma_fence may make no progress.
     timeout_ms: u32,
     /// The thread group that made it, and the name of the task.
@@ -93,6 +107,10 @@ pub(crate) struct Queue {
     pub(crate) progress: Arc<Progress>,
     pub(crate) mode: Mode,
     pub(crate) vm: Arc<Vm>,
+}
+
+impl_has_work! {
+    impl HasWork<Self> for Queue { self.drain }
 }
 
 /// What a queued change of bindings replaces, until it has happened.
@@ -176,6 +194,15 @@ impl Queue {
         fence.wait_in(self.handle(), value)
     }
 
+    /// As [`Queue::wait`], with other messages.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Outbox::queue`].
+    pub(crate) fn wait_by(&self, outbox: &mut Outbox<'_>, fence: &Fence, value: u64) -> HostResult {
+        fence.wait_by(outbox, self.handle(), value)
+    }
+
     /// The dma_fences of the queue, a bounded one. The caller has its turn.
     ///
     /// # Errors
@@ -206,10 +233,21 @@ impl Queue {
     ///
     /// `ERESTARTSYS` on a signal.
     pub(crate) fn begin(&self) -> Result<Submitting<'_>> {
-        Ok(Submitting {
+        let turn = Submitting {
             queue: self,
             _turn: self.turn.take()?,
-        })
+        };
+        turn.send_rest();
+        Ok(turn)
+    }
+
+    /// Takes the turn to submit, if it is nobody's and nothing was left unsent before.
+    pub(crate) fn try_begin(&self) -> Option<Submitting<'_>> {
+        let turn = Submitting {
+            queue: self,
+            _turn: self.turn.try_take()?,
+        };
+        self.fifo.lock().has_no_rest().then_some(turn)
     }
 
     /// Number of the last accepted submission.
@@ -248,7 +286,12 @@ impl Queue {
     }
 }
 
-impl Submitting<'_> {
+impl<'a> Submitting<'a> {
+    /// The queue.
+    pub(crate) fn queue(&self) -> &'a Queue {
+        self.queue
+    }
+
     /// The number this submission will have.
     pub(crate) fn next_seq(&self) -> u64 {
         self.queue.submitted().wrapping_add(1)
@@ -301,6 +344,8 @@ pub(crate) fn create(
             seq: AtomicU64::new(0),
             out: SetOnce::new(),
             inputs,
+            fifo <- new_mutex!(Fifo::new(), "Queue::fifo"),
+            drain <- new_work!("vaccel::Queue::drain"),
             timeout_ms,
             maker: kernel::current!().tgid(),
             maker_name: task::current_name(),

@@ -20,6 +20,7 @@ use crate::bo::{
     Bo, //
 };
 use crate::client::Client;
+use crate::dma_fence::DmaFence;
 use crate::driver::{
     DrmDevice,
     DrmFile, //
@@ -43,9 +44,11 @@ use crate::logic::ops::{
     OpError,
     OpList, //
 };
+use crate::outbox::Outbox;
 use crate::queue::{
     Mode,
-    Queue, //
+    Queue,
+    Submitting, //
 };
 use crate::reservation::{
     Change,
@@ -146,60 +149,162 @@ const _: () = assert!(size_of::<uapi::drm_vaccel_op_fence>() == ops::RECORD);
 const _: () = assert!(size_of::<uapi::drm_vaccel_op_syncobj>() == ops::RECORD);
 const _: () = assert!(size_of::<uapi::drm_vaccel_op_bo_access>() == ops::RECORD);
 
+/// A submission that was checked, and has everything it needs.
+pub(crate) struct Job {
+    flags: u32,
+    /// The number it expects to have.
+    expects: Option<u64>,
+    list: KVVec<Prepared>,
+    results: Option<Results>,
+    /// Where the fence of all of it goes.
+    last: Option<OutTarget>,
+}
+
+impl Job {
+    /// Copies the list and checks all of it.
+    ///
+    /// # Errors
+    ///
+    /// Those of the operation. `EAGAIN` if the caller does not pay for memory, but memory has to be
+    /// paid for; otherwise the host may be waited for.
+    pub(crate) fn new(
+        args: &uapi::drm_vaccel_submit,
+        file: &DrmFile,
+        queue: &Queue,
+        pays: bool,
+    ) -> HostResult<Self> {
+        let client = file.inner();
+        if !pays && queue.vm.needs_revival() {
+            return Err(EAGAIN.into());
+        }
+        let results = results(args, file)?;
+        let list = prepare(args, file, &client, queue, pays)?;
+        let last = submit_sync::out_syncobj(args, file, queue)?;
+        if let Some(last) = &last {
+            check_order(&list, last)?;
+        }
+        let expects = args.flags & uapi::VACCEL_SUBMIT_EXPECT_SEQ != 0;
+        Ok(Self {
+            flags: args.flags,
+            expects: expects.then_some(args.seq),
+            list,
+            results,
+            last,
+        })
+    }
+
+    /// Whether its operations are such that queueing them never waits for a host with asynchronous
+    /// messages.
+    pub(crate) fn is_simple(&self) -> bool {
+        let simple = |op: &Prepared| {
+            matches!(
+                op,
+                Prepared::Exec { .. } | Prepared::Wait { .. } | Prepared::Signal { .. }
+            )
+        };
+        self.last.is_none() && self.list.iter().all(simple)
+    }
+
+    /// Queues the operations; returns the number of the submission. With a [simple](Job::is_simple)
+    /// one messages may be left in the outbox. The caller stays inside of the gate of the vm until that
+    /// is empty. Unless this `may_ask` the host is not asked whether the vm works.
+    ///
+    /// # Errors
+    ///
+    /// Those of the operation.
+    pub(crate) fn run(
+        self,
+        turn: &mut Submitting<'_>,
+        dev: &DrmDevice,
+        file: &DrmFile,
+        outbox: &mut Outbox<'_>,
+        may_ask: bool,
+    ) -> HostResult<u64> {
+        let queue = turn.queue();
+        if self.expects.is_some_and(|seq| seq != turn.next_seq()) {
+            return Err(ESTALE.into());
+        }
+        if may_ask {
+            queue.vm.device.check()?;
+        } else if queue.vm.device.failure().is_some() {
+            return Err(EIO.into());
+        }
+        let client = file.inner();
+        queue
+            .vm
+            .revive(|backed| trim::retry(&client, &queue.vm, || backed.make_resident(&queue.vm)))?;
+        let paged = if self.flags & uapi::VACCEL_SUBMIT_NO_PAGING_WAIT == 0 {
+            // The bindings that were made before.
+            queue.vm.paging_value()
+        } else {
+            // User space waits for what it asked for; it does not know what the driver evicted.
+            queue.vm.revived_value()
+        };
+        wait_until_paged(queue, paged, outbox)?;
+        let mut results = self.results;
+        let mut outputs = Outputs::new(queue, dev);
+        let mut place = Place {
+            client: &client,
+            queue,
+            file,
+            outbox,
+        };
+        let outcome = place
+            .run(self.list, &mut outputs, results.as_mut())
+            .and_then(|()| place.finish(&mut outputs, self.last));
+        if let Some(results) = &results {
+            results.place.write(&results.bytes)?;
+        }
+        outputs.publish(outcome?.as_ref());
+        Ok(turn.accept())
+    }
+}
+
 /// `DRM_IOCTL_VACCEL_SUBMIT`.
 pub(crate) fn submit(
     dev: &DrmDevice,
     args: &mut uapi::drm_vaccel_submit,
     file: &DrmFile,
 ) -> HostResult {
+    if args.flags & uapi::VACCEL_SUBMIT_CQE_ON_DONE != 0 {
+        return Err(EINVAL.into());
+    }
     check(args)?;
-    let client = file.inner();
-    let queue = client.queue(args.queue)?;
-    let mut results = results(args, file)?;
-    let list = prepare(args, file, &client, &queue)?;
-    let last = submit_sync::out_syncobj(args, file, &queue)?;
-    if let Some(last) = &last {
-        check_order(&list, last)?;
-    }
-
-    let mut turn = queue.begin()?;
-    let expects = args.flags & uapi::VACCEL_SUBMIT_EXPECT_SEQ != 0;
-    if expects && args.seq != turn.next_seq() {
-        return Err(ESTALE.into());
-    }
-    queue.vm.device.check()?;
-    let _inside = queue.vm.gate.enter()?;
-    queue
-        .vm
-        .revive(|backed| trim::retry(&client, &queue.vm, || backed.make_resident(&queue.vm)))?;
-    if args.flags & uapi::VACCEL_SUBMIT_NO_PAGING_WAIT == 0 {
-        wait_for_paging(&queue)?;
-    } else {
-        // User space waits for what it asked for; it does not know what the driver evicted.
-        wait_until_paged(&queue, queue.vm.revived_value())?;
-    }
-    let place = Place {
-        client: &client,
-        queue: &queue,
-        file,
-    };
-    let mut outputs = Outputs::new(&queue, dev);
-    let outcome = place
-        .run(list, &mut outputs, results.as_mut())
-        .and_then(|()| outputs.finish(last));
-    if let Some(results) = &results {
-        results.place.write(&results.bytes)?;
-    }
-    outputs.publish(outcome?.as_ref());
-    args.seq = turn.accept();
+    args.seq = submit_and_wait(dev, args, file)?;
     Ok(())
 }
 
+/// Queues a submission that was [checked](check), waiting for its turn and for the host; returns its
+/// number.
+///
+/// # Errors
+///
+/// Those of the operation.
+pub(crate) fn submit_and_wait(
+    dev: &DrmDevice,
+    args: &uapi::drm_vaccel_submit,
+    file: &DrmFile,
+) -> HostResult<u64> {
+    let queue = file.inner().queue(args.queue)?;
+    let job = Job::new(args, file, &queue, true)?;
+    let mut turn = queue.begin()?;
+    let _inside = queue.vm.gate.enter()?;
+    let mut outbox = turn.outbox();
+    let outcome = job.run(&mut turn, dev, file, &mut outbox, true);
+    // Also what was queued before something failed.
+    let flushed = outbox.flush();
+    turn.keep(outbox);
+    let seq = outcome?;
+    flushed?;
+    Ok(seq)
+}
+
 /// Who submits, and where.
-struct Place<'a> {
+struct Place<'a, 'b> {
     client: &'a Client,
     queue: &'a Queue,
     file: &'a DrmFile,
+    outbox: &'a mut Outbox<'b>,
 }
 
 /// Checks that points of one timeline come in rising order.
@@ -216,12 +321,17 @@ fn check_order(before: &[Prepared], target: &OutTarget) -> Result {
 }
 
 /// Checks everything that needs no look-up.
-fn check(args: &uapi::drm_vaccel_submit) -> Result {
+///
+/// # Errors
+///
+/// `EINVAL`, `EFBIG`.
+pub(crate) fn check(args: &uapi::drm_vaccel_submit) -> Result {
     let known = uapi::VACCEL_SUBMIT_RESULTS
         | uapi::VACCEL_SUBMIT_DONE_FENCE
         | uapi::VACCEL_SUBMIT_OUT_SYNCOBJ
         | uapi::VACCEL_SUBMIT_EXPECT_SEQ
-        | uapi::VACCEL_SUBMIT_NO_PAGING_WAIT;
+        | uapi::VACCEL_SUBMIT_NO_PAGING_WAIT
+        | uapi::VACCEL_SUBMIT_CQE_ON_DONE;
     let has = |flag| args.flags & flag != 0;
     if args.flags & !known != 0 {
         return Err(EINVAL);
@@ -231,6 +341,7 @@ fn check(args: &uapi::drm_vaccel_submit) -> Result {
     if (!done && (args.done_fence != 0 || args.done_value != 0))
         || (!has(uapi::VACCEL_SUBMIT_RESULTS) && args.result_offset != 0)
         || (!has(uapi::VACCEL_SUBMIT_EXPECT_SEQ) && args.seq != 0)
+        || (!done && has(uapi::VACCEL_SUBMIT_CQE_ON_DONE))
         || (!out && (args.out_syncobj != 0 || args.out_point != 0))
         || args.nr_ops == 0
     {
@@ -284,6 +395,7 @@ fn prepare(
     file: &DrmFile,
     client: &Client,
     queue: &Queue,
+    pays: bool,
 ) -> HostResult<KVVec<Prepared>> {
     let vm = &queue.vm;
     let stride = args.op_stride as usize;
@@ -295,6 +407,7 @@ fn prepare(
     let mut private_room = uapi::VACCEL_ARG_SIZE_MAX;
     for op in list.iter() {
         let op = match op.map_err(op_error)? {
+            Op::Bind { .. } | Op::Resident { .. } if !pays => return Err(EAGAIN.into()),
             Op::Exec {
                 gpu_va,
                 size,
@@ -433,22 +546,23 @@ fn may_wait(queue: &Queue, before: &[Prepared], fence: &Arc<Fence>, value: u64) 
 
 /// Has the queue wait for the bindings that were made before.
 fn wait_for_paging(queue: &Queue) -> HostResult {
-    wait_until_paged(queue, queue.vm.paging_value())
+    let mut outbox = Outbox::open(&queue.vm.device.process);
+    wait_until_paged(queue, queue.vm.paging_value(), &mut outbox)
 }
 
 /// Has the queue wait for `value` of the paging fence, unless that is reached.
-fn wait_until_paged(queue: &Queue, value: u64) -> HostResult {
+fn wait_until_paged(queue: &Queue, value: u64, outbox: &mut Outbox<'_>) -> HostResult {
     let fence = &queue.vm.paging_fence;
     if fence.has_reached(value) {
         return Ok(());
     }
-    queue.wait(fence, value)
+    queue.wait_by(outbox, fence, value)
 }
 
-impl Place<'_> {
+impl Place<'_, '_> {
     /// Queues the operations, up to the first that fails, and notes the results.
     fn run(
-        &self,
+        &mut self,
         list: KVVec<Prepared>,
         outputs: &mut Outputs<'_>,
         mut results: Option<&mut Results>,
@@ -464,9 +578,47 @@ impl Place<'_> {
         Ok(())
     }
 
+    /// Marks the end of the submission, if anybody gets its fence.
+    fn finish(
+        &mut self,
+        outputs: &mut Outputs<'_>,
+        last: Option<OutTarget>,
+    ) -> HostResult<Option<DmaFence>> {
+        if last.is_some() || outputs.has_any() {
+            self.outbox.flush()?;
+        }
+        outputs.finish(last)
+    }
+
     /// Queues one operation; returns the value of its result.
-    fn one(&self, op: Prepared, outputs: &mut Outputs<'_>) -> Result<u64, Refusal> {
+    fn one(&mut self, op: Prepared, outputs: &mut Outputs<'_>) -> Result<u64, Refusal> {
         let (client, queue) = (self.client, self.queue);
+        let op = match op {
+            Prepared::Exec {
+                gpu_va,
+                size,
+                private,
+            } => {
+                exec(queue, gpu_va, size, &private, self.outbox)?;
+                return Ok(0);
+            }
+            Prepared::Wait { fence, value } => {
+                if queue.mode == Mode::Bounded {
+                    queue.inputs.note_value(&fence, value)?;
+                }
+                self.outbox.keep(&fence)?;
+                queue.wait_by(self.outbox, &fence, value)?;
+                return Ok(0);
+            }
+            Prepared::Signal { fence, value } => {
+                self.outbox.keep(&fence)?;
+                signal(queue, &fence, value, self.outbox)?;
+                return Ok(0);
+            }
+            op => op,
+        };
+        // What follows is told the host by itself.
+        self.outbox.flush()?;
         match op {
             Prepared::Input(input) => input.queue(queue, client, self.file)?,
             Prepared::Output(target) if queue.mode == Mode::Bounded => {
@@ -504,18 +656,6 @@ fn not_again(refusal: Refusal) -> Refusal {
 /// Queues one operation that has nothing to do with dma_fences.
 fn one(client: &Client, queue: &Queue, op: Prepared) -> Result<u64, Refusal> {
     match op {
-        Prepared::Exec {
-            gpu_va,
-            size,
-            private,
-        } => exec(queue, gpu_va, size, &private)?,
-        Prepared::Wait { fence, value } => {
-            if queue.mode == Mode::Bounded {
-                queue.inputs.note_value(&fence, value)?;
-            }
-            queue.wait(&fence, value)?
-        }
-        Prepared::Signal { fence, value } => signal(queue, &fence, value)?,
         Prepared::Bind {
             reservation,
             gpu_va,
@@ -550,7 +690,12 @@ fn one(client: &Client, queue: &Queue, op: Prepared) -> Result<u64, Refusal> {
         }
         Prepared::Resident(allocation) => return resident(client, queue, &allocation),
         Prepared::Reclaim(allocation) => return reclaim(queue, allocation),
-        Prepared::Input(_) | Prepared::Output(_) | Prepared::Access { .. } => {}
+        Prepared::Exec { .. }
+        | Prepared::Wait { .. }
+        | Prepared::Signal { .. }
+        | Prepared::Input(_)
+        | Prepared::Output(_)
+        | Prepared::Access { .. } => {}
     }
     Ok(0)
 }
@@ -618,23 +763,25 @@ fn reclaim(queue: &Queue, allocation: Arc<Allocation>) -> Result<u64, Refusal> {
     Ok(queue.vm.paging_value())
 }
 
-fn exec(queue: &Queue, gpu_va: u64, size: u32, private: &[u8]) -> HostResult {
-    let body = KBox::new(
-        gpupv::SubmitCommand::new(queue.handle(), gpu_va, size),
-        GFP_KERNEL,
-    )?;
+fn exec(
+    queue: &Queue,
+    gpu_va: u64,
+    size: u32,
+    private: &[u8],
+    outbox: &mut Outbox<'_>,
+) -> HostResult {
     let request = Request::new(
-        *body,
+        gpupv::SubmitCommand::new(queue.handle(), gpu_va, size),
         SubmitTail {
             history_buffers: List::EMPTY,
             private_data: private,
         },
     )?;
-    queue.vm.device.process.queue(&request)
+    outbox.queue(&request)
 }
 
-fn signal(queue: &Queue, fence: &Fence, value: u64) -> HostResult {
-    fence.signal_in(queue.handle(), value)?;
+fn signal(queue: &Queue, fence: &Fence, value: u64, outbox: &mut Outbox<'_>) -> HostResult {
+    fence.signal_by(outbox, queue.handle(), value)?;
     if queue.mode == Mode::Bounded {
         fence.promise(value);
     }

@@ -149,7 +149,7 @@ impl Target {
         let value = queue.progress.next();
         progress.signal_in(queue.handle(), value)?;
         let point = self.point.map(|(point, _)| point);
-        sync_export::appear_at(progress, value, self.syncobj, point, client)
+        sync_export::appear_at(progress, value, self.syncobj, point, client, None)
     }
 }
 
@@ -207,6 +207,11 @@ impl<'a> Outputs<'a> {
     pub(crate) fn add_access(&mut self, object: ARef<gem::Object<Bo>>, write: bool) -> Result {
         let publication = Publication::Reservation(object, write);
         Ok(self.publications.push(publication, GFP_KERNEL)?)
+    }
+
+    /// Whether anything is to be published.
+    pub(crate) fn has_any(&self) -> bool {
+        !self.publications.is_empty()
     }
 
     /// Marks the end of the submission, if anybody gets its fence.

@@ -51,14 +51,39 @@ use crate::drm::syncobj::{
     SyncObj, //
 };
 use crate::fence::Fence;
-use crate::host_error::HostResult;
+use crate::host_error::{
+    HostError,
+    HostResult, //
+};
 use crate::sync_file;
 use crate::watch::Finish;
 
 /// Points of one syncobj that are to come.
 struct Timeline {
     /// By point; with a fence once it may appear.
-    points: RBTree<u64, Option<(ChainNode, DmaFence)>>,
+    points: RBTree<u64, Option<Arrival>>,
+}
+
+/// A point that may appear.
+struct Arrival {
+    node: ChainNode,
+    fence: DmaFence,
+    told: Told,
+}
+
+/// Who is told that a fence has appeared, and what of it.
+struct Told {
+    then: Option<Arc<dyn Finish>>,
+    outcome: Result,
+}
+
+impl Told {
+    /// Tells it: the fence has appeared.
+    fn tell(self) {
+        if let Some(then) = self.then {
+            then.finish(self.outcome);
+        }
+    }
 }
 
 /// What is to appear in syncobjs.
@@ -117,21 +142,22 @@ impl Exports {
     }
 
     /// Lets a point appear as soon as those before it have; without a fence takes it back.
-    fn arrive(&self, syncobj: &SyncObj, point: u64, fence: Option<(ChainNode, DmaFence)>) {
+    fn arrive(&self, syncobj: &SyncObj, point: u64, arrival: Option<Arrival>) {
         let mut timelines = self.timelines.lock();
         let Some(timeline) = timelines.get_mut(&syncobj.key()) else {
             return;
         };
-        match fence {
-            Some(fence) => {
+        match arrival {
+            Some(arrival) => {
                 if let Some(place) = timeline.points.get_mut(&point) {
-                    *place = Some(fence);
+                    *place = Some(arrival);
                 }
             }
             None => drop(timeline.points.remove(&point)),
         }
-        while let Some((point, node, fence)) = timeline.take_first() {
-            syncobj.add_point(node, &fence, point);
+        while let Some((point, arrival)) = timeline.take_first() {
+            syncobj.add_point(arrival.node, &arrival.fence, point);
+            arrival.told.tell();
         }
         if timeline.points.is_empty() {
             timelines.remove(&syncobj.key());
@@ -141,14 +167,13 @@ impl Exports {
 
 impl Timeline {
     /// Takes the first point, if it may appear.
-    fn take_first(&mut self) -> Option<(u64, ChainNode, DmaFence)> {
+    fn take_first(&mut self) -> Option<(u64, Arrival)> {
         let first = self.points.cursor_front()?;
         let (point, Some(_)) = first.current() else {
             return None;
         };
         let point = *point;
-        let (node, fence) = self.points.remove(&point)??;
-        Some((point, node, fence))
+        Some((point, self.points.remove(&point)??))
     }
 }
 
@@ -168,22 +193,32 @@ struct Export {
 struct Ready {
     fence: PendingFence,
     node: ChainNode,
+    then: Option<Arc<dyn Finish>>,
 }
 
 impl Export {
     /// Lets it appear.
     fn appear(&self, outcome: Result) {
-        let Some(Ready { fence, node }) = self.ready.lock().take() else {
+        let Some(Ready { fence, node, then }) = self.ready.lock().take() else {
             return;
         };
+        let told = Told { then, outcome };
         let published = fence.fence();
         // Before anybody can see it.
         fence.signal(outcome);
         match self.point {
-            None => self.syncobj.replace(&published),
+            None => {
+                self.syncobj.replace(&published);
+                told.tell();
+            }
             Some(point) => {
+                let arrival = Arrival {
+                    node,
+                    fence: published,
+                    told,
+                };
                 let exports = &self.adapter.exports;
-                exports.arrive(&self.syncobj, point.get(), Some((node, published)));
+                exports.arrive(&self.syncobj, point.get(), Some(arrival));
             }
         }
     }
@@ -196,7 +231,8 @@ impl Finish for Export {
 }
 
 /// Has a signalled dma_fence appear in a syncobj when `fence` reached `value`, or cannot reach it any
-/// more; at `point`, or as the only one.
+/// more; at `point`, or as the only one. Then `then` is finished; if there is one the host is not waited
+/// for, and what cannot be reached any more is told by the fence alone.
 ///
 /// # Errors
 ///
@@ -208,11 +244,14 @@ pub(crate) fn appear_at(
     syncobj: SyncObj,
     point: Option<NonZeroU64>,
     client: &Client,
+    then: Option<Arc<dyn Finish>>,
 ) -> HostResult {
     let adapter = fence.device.process.adapter.clone();
+    let is_told = then.is_some();
     let ready = Ready {
         fence: PendingFence::new(&Context::new(), 1)?,
         node: ChainNode::new()?,
+        then,
     };
     let (exporter, place) = (adapter.clone(), syncobj.clone());
     let export = Arc::pin_init(
@@ -227,11 +266,20 @@ pub(crate) fn appear_at(
     if let Some(point) = point {
         adapter.exports.announce(&syncobj, point.get())?;
     }
-    let watched = match fence.is_over(value) {
+    // Whoever has to be told does not wait for the host.
+    let over = if is_told {
+        Ok(fence.is_seen_at(value))
+    } else {
+        fence.is_over(value)
+    };
+    let watched = match over {
         Ok(true) => {
             export.appear(Ok(()));
             return Ok(());
         }
+        Ok(false) if is_told => fence
+            .watch_detached_later(value, export, &client.pending)
+            .map_err(HostError::from),
         Ok(false) => fence.watch_detached(value, export, &client.pending),
         Err(error) => Err(error),
     };
@@ -261,25 +309,48 @@ pub(crate) fn export(
     args: &mut uapi::drm_vaccel_sync,
     file: &DrmFile,
 ) -> HostResult {
-    let known = uapi::VACCEL_SYNC_TIMELINE | uapi::VACCEL_SYNC_FILE;
-    if args.flags & !known != 0 || args.deadline_ns != 0 || args.reserved != [0; 2] {
+    if args.flags & uapi::VACCEL_SYNC_FILE == 0 {
+        return export_then(args, file, None);
+    }
+    let rest = (
+        args.flags,
+        args.syncobj,
+        args.point,
+        args.deadline_ns,
+        args.reserved,
+    );
+    if rest != (uapi::VACCEL_SYNC_FILE, 0, 0, 0, [0; 2]) {
+        return Err(EINVAL.into());
+    }
+    let fence = file.inner().fence(args.fence)?.fence;
+    args.fd = file_of(&fence, args.value)?;
+    Ok(())
+}
+
+/// Exports to a syncobj; `then` is finished when the fence has appeared there.
+///
+/// # Errors
+///
+/// Those of the operation; `then` is not finished then.
+pub(crate) fn export_then(
+    args: &uapi::drm_vaccel_sync,
+    file: &DrmFile,
+    then: Option<Arc<dyn Finish>>,
+) -> HostResult {
+    let rest = (
+        args.flags & !uapi::VACCEL_SYNC_TIMELINE,
+        args.fd,
+        args.deadline_ns,
+        args.reserved,
+    );
+    if rest != (0, 0, 0, [0; 2]) {
         return Err(EINVAL.into());
     }
     let client = file.inner();
     let fence = client.fence(args.fence)?.fence;
-    if args.flags & uapi::VACCEL_SYNC_FILE != 0 {
-        if args.flags & uapi::VACCEL_SYNC_TIMELINE != 0 || args.syncobj != 0 || args.point != 0 {
-            return Err(EINVAL.into());
-        }
-        args.fd = file_of(&fence, args.value)?;
-        return Ok(());
-    }
-    if args.fd != 0 {
-        return Err(EINVAL.into());
-    }
     let point = point(args.flags & uapi::VACCEL_SYNC_TIMELINE != 0, args.point)?;
     let syncobj = SyncObj::find(file, args.syncobj)?;
-    appear_at(&fence, args.value, syncobj, point, &client)
+    appear_at(&fence, args.value, syncobj, point, &client, then)
 }
 
 /// A sync_file that says that `value` is reached.

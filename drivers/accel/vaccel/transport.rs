@@ -36,6 +36,7 @@ use crate::release::{
     Creates,
     What, //
 };
+use crate::vmbus::Batch;
 
 /// The way to the host for one virtual GPU.
 pub(crate) struct Transport {
@@ -184,5 +185,38 @@ impl Transport {
         }
         let message = self.encode(&self.route(process).without_reply(), request)?;
         Ok(self.global.post(&message)?)
+    }
+
+    /// Adds a message that queues work, as the host takes it without an answer.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn add<C: Command>(
+        &self,
+        batch: &mut Batch,
+        process: Handle,
+        request: &Request<'_, C>,
+    ) -> HostResult {
+        let route = self.route(process).without_reply();
+        batch.push(request.message_len(self.version)?, |message| {
+            request.encode(&route, message)?;
+            Ok(())
+        })
+    }
+
+    /// Sends such messages, all at once; what could not be sent is in the batch still.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if the host is gone, `EAGAIN` if the ring is full, or stays so if this may sleep.
+    pub(crate) fn post_batch(&self, batch: &mut Batch, may_sleep: bool) -> Result {
+        if batch.bytes() == 0 {
+            return Ok(());
+        }
+        if !self.vgpu.is_open() {
+            return Err(ENODEV);
+        }
+        self.global.post_batch(batch, may_sleep)
     }
 }

@@ -52,6 +52,11 @@ impl Turn {
         }
     }
 
+    /// Takes a turn, if it is nobody's.
+    pub(crate) fn try_take(&self) -> Option<Taken<'_>> {
+        self.free.try_wait().then_some(Taken(self))
+    }
+
     /// Waits for a turn where only the end of the task may interrupt.
     ///
     /// # Errors

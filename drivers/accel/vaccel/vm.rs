@@ -265,6 +265,11 @@ impl Vm {
         Ok(true)
     }
 
+    /// Whether the driver evicted something that has to be made resident before the vm works on.
+    pub(crate) fn needs_revival(&self) -> bool {
+        self.evicted.load(Ordering::Acquire)
+    }
+
     /// Makes what was evicted resident again, for a submission that is about to be made.
     ///
     /// # Errors

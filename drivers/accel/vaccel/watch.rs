@@ -45,6 +45,7 @@ use crate::gpupv::{
     self,
     CpuWaitTail,
     List,
+    NtStatus,
     Request,
     WaitFromCpuFlags, //
 };
@@ -62,26 +63,37 @@ use crate::sync::Completion;
 /// Pause before another look, where this one came to nothing.
 const RETRY_US: i64 = 10_000;
 
+/// How often it is looked, with that pause, whether the adapter goes.
+const REMOVAL_TRIES: usize = 100;
+
 /// Whether it is to be tried again.
 fn is_passing(error: &HostError) -> bool {
     [ENOMEM, EAGAIN, ETIMEDOUT].contains(&error.errno)
 }
 
 /// The value, and a number that tells watches of the same value apart.
-type Key = (u64, u64);
+pub(crate) type Key = (u64, u64);
 
 /// What becomes of a watch that nobody sleeps for.
 pub(crate) trait Finish: Send + Sync {
     /// The value was reached, or will not be: `ENODEV`, `EIO` or another error of the host, `ECANCELED`
     /// if the file was closed. Called once, where one can sleep.
     fn finish(&self, outcome: Result);
+
+    /// The value was reached. Whether the watch ends by itself then, and [`Finish::finish`] need not be
+    /// called. Called as soon as that is known, maybe more than once and maybe never; in any context,
+    /// with the fence's watches locked.
+    fn reached(&self) -> bool {
+        false
+    }
 }
 
 enum Watcher {
     /// Somebody who sleeps, and looks by himself. Several fences may share it.
     Sleeper(Arc<Completion>),
-    /// Something to be done, and its place among what the file waits for.
-    Detached(Arc<dyn Finish>, Ticket),
+    /// Something to be done, and its place among what the file waits for, unless something else keeps
+    /// the file open and sees to the end of it.
+    Detached(Arc<dyn Finish>, Option<Ticket>),
 }
 
 struct Entry {
@@ -208,16 +220,7 @@ impl Fence {
         watcher: Arc<dyn Finish>,
         pending: &Arc<PendingList>,
     ) -> HostResult {
-        let key = (value, self.next_watch());
-        let detached = Arc::new(
-            Detached {
-                fence: self.clone(),
-                key,
-            },
-            GFP_KERNEL,
-        )?;
-        let ticket = pending.insert(detached)?;
-        self.enter(key, Watcher::Detached(watcher, ticket))?;
+        let key = self.enter_detached(value, watcher, pending)?;
         match self.is_over(value) {
             // Reached meanwhile, or about to be told so.
             Ok(true) => self.look_later(),
@@ -230,6 +233,69 @@ impl Fence {
             Err(error) => return self.take_watch(&key).map_or(Ok(()), |_| Err(error)),
         }
         Ok(())
+    }
+
+    /// As [`Fence::watch_detached`], but asks the host for nothing: that is left to the worker.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if the file waits for too much, `ENOMEM`. The watcher is then not finished.
+    pub(crate) fn watch_detached_later(
+        self: &Arc<Self>,
+        value: u64,
+        watcher: Arc<dyn Finish>,
+        pending: &Arc<PendingList>,
+    ) -> Result {
+        self.enter_detached(value, watcher, pending)?;
+        self.look_later();
+        Ok(())
+    }
+
+    /// Enters a detached watch that ends with the file of `pending`.
+    fn enter_detached(
+        self: &Arc<Self>,
+        value: u64,
+        watcher: Arc<dyn Finish>,
+        pending: &Arc<PendingList>,
+    ) -> Result<Key> {
+        let key = (value, self.next_watch());
+        let detached = Arc::new(
+            Detached {
+                fence: self.clone(),
+                key,
+            },
+            GFP_KERNEL,
+        )?;
+        let ticket = pending.insert(detached)?;
+        self.enter(key, Watcher::Detached(watcher, Some(ticket)))?;
+        Ok(key)
+    }
+
+    /// Has `watcher` finished as [`Fence::watch_detached`] does, whatever becomes of the file, and asks
+    /// the host for nothing: that is left to the worker. The caller ends the watch with
+    /// [`Fence::end_watch`] when he does not need it any more.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn watch_later(
+        self: &Arc<Self>,
+        value: u64,
+        watcher: Arc<dyn Finish>,
+    ) -> Result<Key> {
+        let key = (value, self.next_watch());
+        self.enter(key, Watcher::Detached(watcher, None))?;
+        let armed = self.watches.lock().is_armed_for(value, self.reached());
+        let is_going = self.device.process.adapter.is_stopping() || self.device.failure().is_some();
+        if !armed || is_going || self.has_reached(value) {
+            self.look_later();
+        }
+        Ok(key)
+    }
+
+    /// Ends a watch, if it is there still.
+    pub(crate) fn end_watch(&self, key: &Key) {
+        drop(self.take_watch(key));
     }
 
     fn enter(self: &Arc<Self>, key: Key, watcher: Watcher) -> Result {
@@ -341,7 +407,9 @@ impl Fence {
                 }
                 // Who sleeps has to be seen to as well when the next value is to be armed.
                 Watcher::Sleeper(_) if over || armed => {}
-                Watcher::Sleeper(_) | Watcher::Detached(..) => worker = Some(&entry.fence),
+                Watcher::Sleeper(_) => worker = Some(&entry.fence),
+                Watcher::Detached(watcher, _) if over && watcher.reached() => {}
+                Watcher::Detached(..) => worker = Some(&entry.fence),
             }
             entry.told |= over;
             if !over && !everyone {
@@ -393,7 +461,7 @@ impl Fence {
                 Ok(false) => break,
                 // It is not known.
                 Err(error) if is_passing(&error) => return self.look_again(),
-                Err(error) => Err(error.errno),
+                Err(error) => Err(self.reason(&error)),
             };
             if let Some(entry) = self.take_watch(&key) {
                 entry.finish(outcome);
@@ -407,8 +475,23 @@ impl Fence {
             Ok(()) if self.has_reached(value) => self.tell(None, false),
             Ok(()) => {}
             Err(error) if is_passing(&error) => self.look_again(),
-            Err(error) => self.finish_all(error.errno),
+            Err(error) => self.finish_all(self.reason(&error)),
         }
+    }
+
+    /// Why a value will not be reached, as the waiters are told. A host that has taken the adapter away
+    /// says so of the device before the guest learns it of the adapter.
+    fn reason(&self, error: &HostError) -> Error {
+        if error.status != NtStatus::DEVICE_REMOVED {
+            return error.errno;
+        }
+        for _ in 0..REMOVAL_TRIES {
+            if self.device.process.adapter.is_stopping() {
+                return ENODEV;
+            }
+            fsleep(Delta::from_micros(RETRY_US));
+        }
+        error.errno
     }
 
     /// Has the worker look again, after a while: nobody else may have a reason to.

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Messages of one host process that are sent together.
+//!
+//! A host with asynchronous messages answers none of those that queue work, so many can be sent at once
+//! and the host told once. With any other host each message is sent, and answered, by itself.
+
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+use crate::fence::Fence;
+use crate::gpupv::{
+    self,
+    Command,
+    Request, //
+};
+use crate::host_error::HostResult;
+use crate::process::Process;
+use crate::vmbus::Batch;
+
+/// Bytes that are held at most: a part of the ring, so that the host has work while more comes.
+pub(crate) const HELD_MAX: usize = gpupv::RING_SIZE / 4;
+
+/// The messages. Those that were not [sent](Outbox::flush) are dropped with it.
+pub(crate) struct Outbox<'a> {
+    process: &'a Process,
+    /// None if nothing is held.
+    held: Option<Held>,
+}
+
+/// Messages that are held, and the fences that they name: those must not be destroyed before the host
+/// has the messages.
+#[derive(Default)]
+pub(crate) struct Held {
+    batch: Batch,
+    fences: KVec<Arc<Fence>>,
+}
+
+impl<'a> Outbox<'a> {
+    /// One that holds messages if the host takes them asynchronously; ahead of them what is in `rest`.
+    pub(crate) fn new(process: &'a Process, rest: Held) -> Self {
+        let holds = process.adapter.transport.asynchronous;
+        Self {
+            process,
+            held: holds.then_some(rest),
+        }
+    }
+
+    /// One that holds nothing.
+    pub(crate) fn open(process: &'a Process) -> Self {
+        Self {
+            process,
+            held: None,
+        }
+    }
+
+    /// Keeps a fence until what names it was sent: to be called before.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn keep(&mut self, fence: &Arc<Fence>) -> Result {
+        match &mut self.held {
+            Some(held) => Ok(held.fences.push(fence.clone(), GFP_KERNEL)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Queues work. If messages are held it is sent with [`Outbox::flush`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Process::queue`].
+    pub(crate) fn queue<C: Command>(&mut self, request: &Request<'_, C>) -> HostResult {
+        match &mut self.held {
+            Some(held) => self.process.add(&mut held.batch, request),
+            None => self.process.queue(request),
+        }
+    }
+
+    /// Gives up what is held.
+    pub(crate) fn clear(&mut self) {
+        if let Some(held) = &mut self.held {
+            held.clear();
+        }
+    }
+
+    /// Whether so much is held that it had better be sent.
+    pub(crate) fn is_full(&self) -> bool {
+        self.held
+            .as_ref()
+            .is_some_and(|held| held.batch.bytes() >= HELD_MAX)
+    }
+
+    /// Sends what is held, waiting a bounded time for room.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` without a channel, `EAGAIN` if the ring stayed full.
+    pub(crate) fn flush(&mut self) -> HostResult {
+        match &mut self.held {
+            Some(held) => Ok(self.process.post_batch(&mut held.batch, true)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Sends what is held, without sleeping.
+    ///
+    /// # Errors
+    ///
+    /// As [`Outbox::flush`]; `EAGAIN` if the ring is full.
+    pub(crate) fn flush_now(&mut self) -> HostResult {
+        match &mut self.held {
+            Some(held) => Ok(self.process.post_batch(&mut held.batch, false)?),
+            None => Ok(()),
+        }
+    }
+
+    /// How many messages were given to it.
+    pub(crate) fn added(&self) -> usize {
+        self.held.as_ref().map_or(0, |held| held.batch.added())
+    }
+
+    /// How many of them were sent.
+    pub(crate) fn sent(&self) -> usize {
+        self.held.as_ref().map_or(0, |held| held.batch.sent())
+    }
+
+    /// What is held.
+    pub(crate) fn into_rest(self) -> Held {
+        self.held.unwrap_or_default()
+    }
+}
+
+impl Held {
+    /// Gives up what is held; the memory stays.
+    pub(crate) fn clear(&mut self) {
+        self.batch.clear();
+        self.fences.clear();
+    }
+
+    /// How many bytes it has memory for.
+    pub(crate) fn capacity(&self) -> usize {
+        self.batch.capacity()
+    }
+}
