@@ -22,6 +22,11 @@ pub struct ArgBo {
 }
 
 impl ArgBo {
+    /// The file it belongs to.
+    pub(crate) const fn node(&self) -> &Arc<Node> {
+        self.handle.node()
+    }
+
     pub(crate) fn on(node: &Arc<Node>, size: u64) -> Result<Self> {
         let mut arg = sys::BoCreate {
             size,

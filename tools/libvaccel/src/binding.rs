@@ -57,6 +57,45 @@ pub(crate) fn same_file(vm: &Vm, bo: &Bo, operation: &'static str) -> Result<()>
     }
 }
 
+/// The argument of BIND.
+pub(crate) fn describe(vm: &Vm, bo: &Bo, options: &BindOptions) -> Result<sys::Bind> {
+    same_file(vm, bo, "BIND")?;
+    let (bo_offset, size) = options.part.unwrap_or((0, bo.size()));
+    let arg = sys::Bind {
+        vm: vm.handle(),
+        bo: bo.handle(),
+        flags: options.flags.bits(),
+        bo_offset,
+        size,
+        ..Default::default()
+    };
+    Ok(at(arg, options.gpu_va))
+}
+
+/// The argument of BIND for nothing.
+pub(crate) fn describe_null(
+    vm: &Vm,
+    flags: BindFlags,
+    gpu_va: Option<u64>,
+    size: u64,
+) -> sys::Bind {
+    let arg = sys::Bind {
+        vm: vm.handle(),
+        flags: flags.bits() | sys::BIND_NULL,
+        size,
+        ..Default::default()
+    };
+    at(arg, gpu_va)
+}
+
+fn at(mut arg: sys::Bind, gpu_va: Option<u64>) -> sys::Bind {
+    if let Some(gpu_va) = gpu_va {
+        arg.flags |= sys::BIND_FIXED;
+        arg.gpu_va = gpu_va;
+    }
+    arg
+}
+
 /// An object, or nothing, at GPU addresses, until it is dropped. Work that still uses the addresses
 /// then faults: wait for it first.
 #[derive(Debug)]
@@ -79,16 +118,8 @@ impl Vm {
     /// [`ErrorKind::Permission`] for writing through a binding of a read-only object,
     /// [`ErrorKind::OutOfDeviceMemory`] when it cannot be made resident.
     pub fn bind(&self, bo: &Bo, options: &BindOptions) -> Result<Binding> {
-        same_file(self, bo, "BIND")?;
-        let (bo_offset, size) = options.part.unwrap_or((0, bo.size()));
-        let arg = sys::Bind {
-            bo: bo.handle(),
-            flags: options.flags.bits(),
-            bo_offset,
-            size,
-            ..Default::default()
-        };
-        Binding::new(self, Some(bo.clone()), options.gpu_va, arg)
+        let arg = describe(self, bo, options)?;
+        Binding::new(self, Some(bo.clone()), arg)
     }
 
     /// Binds nothing to `size` bytes of addresses: reads give zeros and writes are dropped.
@@ -97,33 +128,37 @@ impl Vm {
     ///
     /// [`ErrorKind::Busy`] for an address that is taken.
     pub fn bind_null(&self, flags: BindFlags, gpu_va: Option<u64>, size: u64) -> Result<Binding> {
-        let arg = sys::Bind {
-            flags: flags.bits() | sys::BIND_NULL,
-            size,
-            ..Default::default()
-        };
-        Binding::new(self, None, gpu_va, arg)
+        Binding::new(self, None, describe_null(self, flags, gpu_va, size))
     }
 }
 
 impl Binding {
-    fn new(vm: &Vm, bo: Option<Bo>, gpu_va: Option<u64>, mut arg: sys::Bind) -> Result<Self> {
-        arg.vm = vm.handle();
-        if let Some(gpu_va) = gpu_va {
-            arg.flags |= sys::BIND_FIXED;
-            arg.gpu_va = gpu_va;
-        }
-        let size = arg.size;
+    fn new(vm: &Vm, bo: Option<Bo>, mut arg: sys::Bind) -> Result<Self> {
         vm.node()
             .call::<ioctl::Bind>(&mut arg)
             .map_err(|error| error.with_bytes_to_trim(arg.bytes_to_trim))?;
-        Ok(Self {
+        Ok(Self::made(vm.clone(), bo, &arg))
+    }
+
+    /// Takes over what BIND has made.
+    pub(crate) const fn made(vm: Vm, bo: Option<Bo>, arg: &sys::Bind) -> Self {
+        Self {
             bo,
             gpu_va: arg.gpu_va,
-            size,
+            size: arg.size,
             paging_value: arg.paging_value,
-            vm: vm.clone(),
-        })
+            vm,
+        }
+    }
+
+    /// The argument of UNBIND, which is the caller's to run from here on.
+    pub(crate) fn disown(&mut self) -> sys::Bind {
+        sys::Bind {
+            vm: self.vm.handle(),
+            gpu_va: self.gpu_va,
+            size: std::mem::take(&mut self.size),
+            ..Default::default()
+        }
     }
 
     /// First address.
@@ -172,16 +207,10 @@ impl Binding {
     }
 
     fn release(&mut self) -> Result<()> {
-        let size = std::mem::take(&mut self.size);
-        if size == 0 {
+        if self.size == 0 {
             return Ok(());
         }
-        let mut arg = sys::Bind {
-            vm: self.vm.handle(),
-            gpu_va: self.gpu_va,
-            size,
-            ..Default::default()
-        };
+        let mut arg = self.disown();
         self.vm.node().call::<ioctl::Unbind>(&mut arg)
     }
 }

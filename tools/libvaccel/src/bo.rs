@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Buffer objects: guest memory, memory of the host, and dma-bufs of others.
 
+use std::any::Any;
 use std::ops::Range;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use vaccel_isa::AllocationData;
 
@@ -185,7 +186,26 @@ pub struct Bo {
     inner: Arc<Inner>,
 }
 
+/// An object that is not kept.
+#[derive(Clone, Debug)]
+pub(crate) struct WeakBo {
+    inner: Weak<Inner>,
+}
+
+impl WeakBo {
+    /// What keeps the object, unless it is closed.
+    pub(crate) fn keep(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        self.inner.upgrade().map(|inner| inner as _)
+    }
+}
+
 impl Bo {
+    pub(crate) fn downgrade(&self) -> WeakBo {
+        WeakBo {
+            inner: Arc::downgrade(&self.inner),
+        }
+    }
+
     pub(crate) fn new(vm: &Vm, options: &BoOptions) -> Result<Self> {
         let mut arg = sys::BoCreate {
             size: options.size,

@@ -116,7 +116,7 @@ impl Fence {
         self.vm().node().call::<ioctl::FenceEventfd>(&mut arg)
     }
 
-    fn tie(
+    pub(crate) fn tie(
         &self,
         syncobj: &SyncObj,
         point: u64,

@@ -28,6 +28,11 @@ impl Deadline {
         Self::after(Duration::from_secs(seconds))
     }
 
+    /// At this time of CLOCK_MONOTONIC.
+    pub(crate) const fn at_ns(ns: u64) -> Self {
+        Self(ns)
+    }
+
     /// The value the interface takes.
     pub const fn as_ns(self) -> u64 {
         self.0

@@ -42,6 +42,8 @@ pub enum ErrorKind {
     ContentLost,
     /// The sequence number was not the expected one.
     Stale,
+    /// It was cancelled before it was done.
+    Cancelled,
     /// None of the above.
     Other,
 }
@@ -65,6 +67,7 @@ impl ErrorKind {
             libc::ENODEV | libc::ENXIO => Self::DeviceLost,
             libc::ENODATA => Self::ContentLost,
             libc::ESTALE => Self::Stale,
+            libc::ECANCELED => Self::Cancelled,
             _ => Self::Other,
         }
     }
@@ -200,6 +203,7 @@ impl Error {
                 ErrorKind::DeviceLost => "the adapter is gone",
                 ErrorKind::ContentLost => "the content was dropped",
                 ErrorKind::Stale => "unexpected sequence number",
+                ErrorKind::Cancelled => "cancelled",
                 ErrorKind::Ambiguous | ErrorKind::Other => "failed",
             };
             add(&format!("{words} ({errno})"));

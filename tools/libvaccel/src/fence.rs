@@ -43,7 +43,7 @@ pub(crate) fn recorded(error: i32) -> Option<Errno> {
 #[must_use = "the fence is destroyed when this is dropped"]
 pub struct Fence {
     page: Option<Mapping>,
-    handle: Handle,
+    handle: Arc<Handle>,
     gpu_va: u64,
     vm: Vm,
 }
@@ -60,6 +60,20 @@ pub(crate) fn wait(node: &Arc<Node>, fence: u32, value: u64, deadline: Deadline)
     Ok(Waited {
         value: arg.observed_value,
         error: recorded(arg.error),
+    })
+}
+
+/// Asks for the state of a fence by what keeps it.
+pub(crate) fn query(fence: &Handle) -> Result<FenceState> {
+    let mut arg = sys::FenceQuery {
+        fence: fence.raw(),
+        ..Default::default()
+    };
+    fence.node().call::<ioctl::FenceQuery>(&mut arg)?;
+    Ok(FenceState {
+        value: arg.value,
+        error: recorded(arg.error),
+        gpu_va: (arg.gpu_va != 0).then_some(arg.gpu_va),
     })
 }
 
@@ -83,7 +97,7 @@ impl Fence {
         mmap_offset: u64,
         operation: &'static str,
     ) -> Result<Self> {
-        let handle = Handle::new(vm.node().clone(), Kind::Fence, raw, operation)?;
+        let handle = Arc::new(Handle::new(vm.node().clone(), Kind::Fence, raw, operation)?);
         let page = match mmap_offset {
             0 => None,
             offset => Some(Mapping::new(
@@ -104,6 +118,11 @@ impl Fence {
     /// Handle.
     pub fn handle(&self) -> u32 {
         self.handle.raw()
+    }
+
+    /// What keeps the handle.
+    pub(crate) const fn hold(&self) -> &Arc<Handle> {
+        &self.handle
     }
 
     /// The vm it belongs to.
@@ -134,16 +153,7 @@ impl Fence {
 
     /// Value, recorded error and address as the kernel sees them.
     pub fn query(&self) -> Result<FenceState> {
-        let mut arg = sys::FenceQuery {
-            fence: self.handle(),
-            ..Default::default()
-        };
-        self.vm.node().call::<ioctl::FenceQuery>(&mut arg)?;
-        Ok(FenceState {
-            value: arg.value,
-            error: recorded(arg.error),
-            gpu_va: (arg.gpu_va != 0).then_some(arg.gpu_va),
-        })
+        query(&self.handle)
     }
 
     /// Raises the value from the CPU.
@@ -178,13 +188,14 @@ impl Fence {
         wait(self.vm.node(), self.handle(), value, deadline)
     }
 
-    /// Destroys the fence.
+    /// Destroys the fence. Refused while a pending operation of a
+    /// [`Ring`](crate::ring::Ring) names it; it then goes with the last of them.
     pub fn close(self) -> Result<()> {
         let Self {
             page, handle, vm, ..
         } = self;
         drop(page);
-        let closed = handle.close();
+        let closed = handle.close_shared();
         drop(vm);
         closed
     }

@@ -90,6 +90,19 @@ pub(crate) enum Kind {
     SyncObj,
 }
 
+impl Kind {
+    /// Name of that operation.
+    const fn closed_by(self) -> &'static str {
+        match self {
+            Self::Vm => "VM_DESTROY",
+            Self::Queue => "QUEUE_DESTROY",
+            Self::Fence => "FENCE_DESTROY",
+            Self::Gem => "GEM_CLOSE",
+            Self::SyncObj => "SYNCOBJ_DESTROY",
+        }
+    }
+}
+
 /// A handle of this file, given up when dropped.
 #[derive(Debug)]
 pub(crate) struct Handle {
@@ -136,6 +149,19 @@ impl Handle {
     /// Gives the handle up and reports the outcome.
     pub(crate) fn close(mut self) -> Result<()> {
         self.release()
+    }
+
+    /// Gives up a handle that pending operations may hold too. Then it goes with
+    /// the last of them.
+    pub(crate) fn close_shared(self: Arc<Self>) -> Result<()> {
+        match Arc::try_unwrap(self) {
+            Ok(handle) => handle.close(),
+            Err(handle) => Err(Error::local(
+                ErrorKind::Busy,
+                handle.kind.closed_by(),
+                "a pending operation holds it",
+            )),
+        }
     }
 
     fn release(&mut self) -> Result<()> {

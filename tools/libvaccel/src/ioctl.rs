@@ -113,8 +113,19 @@ operations! {
     Escape = 0x1e, "ESCAPE", Escape;
 }
 
-/// Number of `CANCEL`, which exists as an io_uring command only.
+/// Number of `CANCEL`.
 pub const CANCEL_NUMBER: u32 = 0x1f;
+
+/// `CANCEL`, which exists as an io_uring command only.
+#[derive(Clone, Copy, Debug)]
+pub enum Cancel {}
+
+// SAFETY: by the header, the operation's only memory is its structure; its ioctl is unknown.
+unsafe impl Operation for Cancel {
+    type Arg = sys::Cancel;
+    const NUMBER: u32 = CANCEL_NUMBER;
+    const NAME: &'static str = "CANCEL";
+}
 
 /// An errno value.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

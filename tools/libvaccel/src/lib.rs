@@ -34,6 +34,7 @@ pub mod compute;
 pub mod enumerate;
 pub mod ioctl;
 pub mod mapping;
+pub mod ring;
 pub mod sys;
 
 mod arg;

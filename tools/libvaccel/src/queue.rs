@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Queues: operations in order.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::arg::{self, ArgBo};
@@ -78,7 +78,7 @@ impl QueueOptions {
 #[derive(Debug)]
 #[must_use = "the queue is destroyed when this is dropped"]
 pub struct Queue {
-    handle: Handle,
+    handle: Arc<Handle>,
     /// Where submissions are written; the kernel has copied them when the call is back.
     args: Mutex<Option<ArgBo>>,
     vm: Vm,
@@ -100,7 +100,12 @@ impl Queue {
         };
         vm.node().call::<ioctl::QueueCreate>(&mut arg)?;
         Ok(Self {
-            handle: Handle::new(vm.node().clone(), Kind::Queue, arg.queue, "QUEUE_CREATE")?,
+            handle: Arc::new(Handle::new(
+                vm.node().clone(),
+                Kind::Queue,
+                arg.queue,
+                "QUEUE_CREATE",
+            )?),
             args: Mutex::new(None),
             vm: vm.clone(),
         })
@@ -109,6 +114,11 @@ impl Queue {
     /// Handle.
     pub fn handle(&self) -> u32 {
         self.handle.raw()
+    }
+
+    /// What keeps the handle.
+    pub(crate) const fn hold(&self) -> &Arc<Handle> {
+        &self.handle
     }
 
     /// The vm it belongs to.
@@ -166,11 +176,12 @@ impl Queue {
         }
     }
 
-    /// Destroys the queue and with it the work that it has not done.
+    /// Destroys the queue and with it the work that it has not done. Refused while a pending operation
+    /// of a [`Ring`](crate::ring::Ring) names it; it then goes with the last of them.
     pub fn close(self) -> Result<()> {
         let Self { handle, args, vm } = self;
         drop(args);
-        let closed = handle.close();
+        let closed = handle.close_shared();
         drop(vm);
         closed
     }

@@ -14,6 +14,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::flags::ResidentFlags;
 use crate::ioctl;
+use crate::mapping::Mapping;
 use crate::sys;
 use crate::vm::Vm;
 
@@ -108,12 +109,97 @@ impl Priority {
     pub const MAXIMUM: Self = Self(sys::PRIORITY_MAXIMUM);
 }
 
+const OPERATION: &str = "RESIDENCY";
+
 /// One RESIDENCY operation.
 #[derive(Clone, Copy, Default)]
-struct Request {
-    op: u32,
-    flags: u32,
-    priority: u32,
+pub(crate) struct Request {
+    pub(crate) op: u32,
+    pub(crate) flags: u32,
+    pub(crate) priority: u32,
+}
+
+impl Request {
+    pub(crate) const fn resident(flags: ResidentFlags) -> Self {
+        Self {
+            op: sys::RESIDENCY_RESIDENT,
+            flags: flags.bits(),
+            priority: 0,
+        }
+    }
+
+    pub(crate) const EVICT: Self = Self::plain(sys::RESIDENCY_EVICT);
+    pub(crate) const RECLAIM: Self = Self::plain(sys::RESIDENCY_RECLAIM);
+
+    const fn plain(op: u32) -> Self {
+        Self {
+            op,
+            flags: 0,
+            priority: 0,
+        }
+    }
+
+    pub(crate) const fn offer(priority: OfferPriority, decommit: bool) -> Self {
+        Self {
+            op: sys::RESIDENCY_OFFER,
+            flags: if decommit {
+                sys::OFFER_ALLOW_DECOMMIT
+            } else {
+                0
+            },
+            priority: priority.value(),
+        }
+    }
+
+    /// The operation on the `count` objects that an argument object lists from `arg_offset`.
+    pub(crate) fn describe(
+        self,
+        vm: &Vm,
+        (arg_bo, arg_offset): (u32, u64),
+        count: usize,
+    ) -> sys::Residency {
+        sys::Residency {
+            vm: vm.handle(),
+            op: self.op,
+            flags: self.flags,
+            priority: self.priority,
+            arg_bo,
+            // A list is not longer than the interface takes.
+            count: count as u32,
+            arg_offset,
+            ..Default::default()
+        }
+    }
+}
+
+/// The list as the interface takes it.
+pub(crate) fn entries(vm: &Vm, objects: &[&Bo]) -> Result<Vec<sys::ResidencyEntry>> {
+    for bo in objects {
+        same_file(vm, bo, OPERATION)?;
+    }
+    let most = sys::limit::RESIDENCY_MAX as usize;
+    if objects.len() > most {
+        return Err(Error::local(
+            ErrorKind::TooLarge,
+            OPERATION,
+            format!("{} objects, at most {most}", objects.len()),
+        ));
+    }
+    let entries = objects.iter().map(|bo| sys::ResidencyEntry {
+        bo: bo.handle(),
+        result: 0,
+    });
+    Ok(entries.collect())
+}
+
+/// The outcomes that RECLAIM has left in a list of `count` at `offset`.
+pub(crate) fn reclaimed(args: &Mapping, offset: usize, count: usize) -> Result<Vec<Reclaimed>> {
+    let mut bytes = vec![0; count * size_of::<sys::ResidencyEntry>()];
+    args.read(offset, &mut bytes)?;
+    let entries = bytes
+        .chunks_exact(size_of::<sys::ResidencyEntry>())
+        .filter_map(|chunk| sys::ResidencyEntry::read_from_bytes(chunk).ok());
+    Ok(entries.map(|entry| Reclaimed::from(entry.result)).collect())
 }
 
 impl Vm {
@@ -133,12 +219,7 @@ impl Vm {
     ///
     /// As [`Vm::make_resident`].
     pub fn make_resident_with(&self, objects: &[&Bo], flags: ResidentFlags) -> Result<Resident> {
-        let request = Request {
-            op: sys::RESIDENCY_RESIDENT,
-            flags: flags.bits(),
-            ..Default::default()
-        };
-        let (paging_value, _) = self.residency(request, objects)?;
+        let (paging_value, _) = self.residency(Request::resident(flags), objects)?;
         Ok(Resident {
             vm: self.clone(),
             paging_value,
@@ -152,11 +233,7 @@ impl Vm {
     /// [`ErrorKind::InvalidArgument`] or [`ErrorKind::Busy`] for an object that is not resident by
     /// hand.
     pub fn evict(&self, objects: &[&Bo]) -> Result<()> {
-        let request = Request {
-            op: sys::RESIDENCY_EVICT,
-            ..Default::default()
-        };
-        self.residency(request, objects).map(drop)
+        self.residency(Request::EVICT, objects).map(drop)
     }
 
     /// Lets the host drop the content of objects, and with `decommit` their memory, until they are
@@ -168,16 +245,8 @@ impl Vm {
     /// vm that keeps its objects resident.
     /// [`ErrorKind::InvalidArgument`] for memory of the host that was made shareable.
     pub fn offer(&self, objects: &[&Bo], priority: OfferPriority, decommit: bool) -> Result<()> {
-        let request = Request {
-            op: sys::RESIDENCY_OFFER,
-            flags: if decommit {
-                sys::OFFER_ALLOW_DECOMMIT
-            } else {
-                0
-            },
-            priority: priority.value(),
-        };
-        self.residency(request, objects).map(drop)
+        self.residency(Request::offer(priority, decommit), objects)
+            .map(drop)
     }
 
     /// Takes objects back; says for each what became of it. Waits on nothing: a queue's work that is
@@ -188,15 +257,8 @@ impl Vm {
     /// [`ErrorKind::OutOfDeviceMemory`] if the host has no memory for them; they stay offered.
     /// [`ErrorKind::InvalidArgument`] for an object that was never used in this vm.
     pub fn reclaim(&self, objects: &[&Bo]) -> Result<Vec<Reclaimed>> {
-        let request = Request {
-            op: sys::RESIDENCY_RECLAIM,
-            ..Default::default()
-        };
-        let (_, entries) = self.residency(request, objects)?;
-        Ok(entries
-            .iter()
-            .map(|entry| Reclaimed::from(entry.result))
-            .collect())
+        let (_, args) = self.residency(Request::RECLAIM, objects)?;
+        reclaimed(args.mapping(), 0, objects.len())
     }
 
     /// Sets the priority by which the host keeps objects.
@@ -214,57 +276,16 @@ impl Vm {
     }
 
     /// Runs a request; the paging value, and the list with its results.
-    fn residency(
-        &self,
-        request: Request,
-        objects: &[&Bo],
-    ) -> Result<(u64, Vec<sys::ResidencyEntry>)> {
-        for bo in objects {
-            same_file(self, bo, "RESIDENCY")?;
-        }
-        let mut list: Vec<sys::ResidencyEntry> = objects
-            .iter()
-            .map(|bo| sys::ResidencyEntry {
-                bo: bo.handle(),
-                result: 0,
-            })
-            .collect();
-        let count = u32::try_from(list.len())
-            .ok()
-            .filter(|count| *count <= sys::limit::RESIDENCY_MAX)
-            .ok_or_else(|| {
-                Error::local(
-                    ErrorKind::TooLarge,
-                    "RESIDENCY",
-                    format!(
-                        "{} objects, at most {}",
-                        list.len(),
-                        sys::limit::RESIDENCY_MAX
-                    ),
-                )
-            })?;
+    fn residency(&self, request: Request, objects: &[&Bo]) -> Result<(u64, ArgBo)> {
+        let list = entries(self, objects)?;
         let bytes = list.as_slice().as_bytes();
         let args = ArgBo::on(self.node(), ArgBo::size_for(bytes.len() as u64))?;
         args.mapping().write(0, bytes)?;
-        let mut arg = sys::Residency {
-            vm: self.handle(),
-            op: request.op,
-            flags: request.flags,
-            priority: request.priority,
-            arg_bo: args.handle(),
-            count,
-            ..Default::default()
-        };
+        let mut arg = request.describe(self, (args.handle(), 0), objects.len());
         self.node()
             .call::<ioctl::Residency>(&mut arg)
             .map_err(|error| error.with_bytes_to_trim(arg.bytes_to_trim))?;
-        let mut bytes = vec![0; size_of_val(list.as_slice())];
-        args.mapping().read(0, &mut bytes)?;
-        list = bytes
-            .chunks_exact(size_of::<sys::ResidencyEntry>())
-            .filter_map(|chunk| sys::ResidencyEntry::read_from_bytes(chunk).ok())
-            .collect();
-        Ok((arg.paging_value, list))
+        Ok((arg.paging_value, args))
     }
 }
 

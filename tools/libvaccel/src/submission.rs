@@ -6,15 +6,18 @@
 //! are numbers in it; that they name living objects is checked by the kernel, as a whole, before
 //! anything is queued.
 
+use std::any::Any;
 use std::ops::Range;
+use std::sync::{Arc, Weak};
 
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::bo::Bo;
+use crate::bo::{Bo, WeakBo};
 use crate::bridge;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fence::Fence;
 use crate::flags::{AccessFlags, BindFlags};
+use crate::handle::Handle;
 use crate::ioctl::Errno;
 use crate::mapping::Mapping;
 use crate::reservation::Reservation;
@@ -55,13 +58,52 @@ enum Op {
     Bad(Error),
 }
 
+/// What a list names by its handle. A list does not keep it: who closes it first has a list that the
+/// kernel refuses.
+#[derive(Clone, Debug)]
+enum Named {
+    Handle(Weak<Handle>),
+    Bo(WeakBo),
+}
+
+/// What keeps one of them.
+pub(crate) type Kept = Arc<dyn Any + Send + Sync>;
+
+impl Named {
+    fn keep(&self) -> Option<Kept> {
+        match self {
+            Self::Handle(handle) => handle.upgrade().map(|handle| handle as Kept),
+            Self::Bo(bo) => bo.keep(),
+        }
+    }
+}
+
+impl From<&Fence> for Named {
+    fn from(fence: &Fence) -> Self {
+        Self::Handle(Arc::downgrade(fence.hold()))
+    }
+}
+
+impl From<&SyncObj> for Named {
+    fn from(syncobj: &SyncObj) -> Self {
+        Self::Handle(Arc::downgrade(syncobj.hold()))
+    }
+}
+
+impl From<&Bo> for Named {
+    fn from(bo: &Bo) -> Self {
+        Self::Bo(bo.downgrade())
+    }
+}
+
 /// Operations for a queue, in order.
 #[derive(Clone, Debug, Default)]
 pub struct Submission {
     ops: Vec<Op>,
+    named: Vec<Named>,
     flags: u32,
     seq: u64,
-    done: Option<(u32, u64)>,
+    done: Option<Done>,
     out: Option<(u32, u64)>,
 }
 
@@ -133,6 +175,22 @@ impl From<Error> for Rejected {
     }
 }
 
+/// The fence that is set behind the last operation.
+#[derive(Clone, Debug)]
+struct Done {
+    handle: u32,
+    fence: Weak<Handle>,
+    value: u64,
+}
+
+fn closed() -> Error {
+    Error::local(
+        ErrorKind::NotFound,
+        OPERATION,
+        "something that the submission names is closed",
+    )
+}
+
 impl Submission {
     /// An empty list.
     pub fn new() -> Self {
@@ -164,6 +222,7 @@ impl Submission {
             fence: fence.handle(),
             value,
         });
+        self.named.push(fence.into());
         self
     }
 
@@ -175,6 +234,7 @@ impl Submission {
             fence: fence.handle(),
             value,
         });
+        self.named.push(fence.into());
         self
     }
 
@@ -208,6 +268,7 @@ impl Submission {
             point,
             ..Default::default()
         }));
+        self.named.push(syncobj.into());
         self
     }
 
@@ -221,6 +282,7 @@ impl Submission {
             bo: bo.handle(),
             ..Default::default()
         }));
+        self.named.push(bo.into());
         self
     }
 
@@ -228,13 +290,14 @@ impl Submission {
     /// operations before and ahead of those after. The object may be dropped at once.
     #[must_use]
     pub fn bind(
-        self,
+        mut self,
         reservation: &Reservation,
         offset: u64,
         bo: &Bo,
         part: Range<u64>,
         flags: BindFlags,
     ) -> Self {
+        self.named.push(bo.into());
         self.push_bind(sys::OP_BIND, reservation.describe(offset, bo, &part, flags))
     }
 
@@ -292,13 +355,18 @@ impl Submission {
             op,
             bo: bo.handle(),
         });
+        self.named.push(bo.into());
         self
     }
 
     /// Sets `fence` to `value` behind the last operation.
     #[must_use]
     pub fn done(mut self, fence: &Fence, value: u64) -> Self {
-        self.done = Some((fence.handle(), value));
+        self.done = Some(Done {
+            handle: fence.handle(),
+            fence: Arc::downgrade(fence.hold()),
+            value,
+        });
         self
     }
 
@@ -306,6 +374,7 @@ impl Submission {
     /// and with an error if it was not. Bounded queues only.
     #[must_use]
     pub fn out_syncobj(mut self, syncobj: &SyncObj, point: u64) -> Self {
+        self.named.push(syncobj.into());
         self.out = Some((syncobj.handle(), point));
         self
     }
@@ -332,8 +401,43 @@ impl Submission {
         self
     }
 
+    /// What keeps the fence that is set behind the last operation, if there is one.
+    pub(crate) fn done_fence(&self) -> Result<Option<Arc<Handle>>> {
+        let done = self.done.as_ref();
+        done.map(|done| done.fence.upgrade().ok_or_else(closed))
+            .transpose()
+    }
+
+    /// What keeps all that the list names.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] if some of it is closed.
+    pub(crate) fn keep(&self) -> Result<Vec<Kept>> {
+        let named = self.named.iter().map(Named::keep);
+        let done = self.done_fence()?.map(|fence| Some(fence as Kept));
+        named
+            .chain(done)
+            .map(|kept| kept.ok_or_else(closed))
+            .collect()
+    }
+
+    /// Whether memory has to become resident before it is queued.
+    pub(crate) fn makes_resident(&self) -> bool {
+        self.ops.iter().any(|op| match op {
+            Op::Bind(bind) => bind.opcode == sys::OP_BIND,
+            Op::Residency { op, .. } => *op == sys::RESIDENCY_RESIDENT,
+            _ => false,
+        })
+    }
+
     /// The bytes for the kernel.
     pub fn encode(&self) -> Result<Encoded> {
+        self.encode_at(0)
+    }
+
+    /// The bytes for the kernel, to be written at `base` of the argument object, a multiple of 8.
+    pub(crate) fn encode_at(&self, base: u64) -> Result<Encoded> {
         let nr_ops = u32::try_from(self.ops.len())
             .ok()
             .filter(|count| (1..=sys::limit::OPS_MAX).contains(count))
@@ -375,7 +479,7 @@ impl Submission {
                     let priv_offset = if private.is_empty() {
                         0
                     } else {
-                        (private_start + private_area.len()) as u64
+                        base + (private_start + private_area.len()) as u64
                     };
                     private_area.extend_from_slice(private);
                     private_area.resize(private_area.len().next_multiple_of(8), 0);
@@ -421,14 +525,15 @@ impl Submission {
         let mut descriptor = sys::Submit {
             flags: self.flags,
             nr_ops,
+            arg_offset: base,
             op_stride: STRIDE as u32,
             seq: self.seq,
             ..Default::default()
         };
-        if let Some((fence, value)) = self.done {
+        if let Some(done) = &self.done {
             descriptor.flags |= sys::SUBMIT_DONE_FENCE;
-            descriptor.done_fence = fence;
-            descriptor.done_value = value;
+            descriptor.done_fence = done.handle;
+            descriptor.done_value = done.value;
         }
         if let Some((syncobj, point)) = self.out {
             descriptor.flags |= sys::SUBMIT_OUT_SYNCOBJ;
@@ -437,7 +542,7 @@ impl Submission {
         }
         let mut total_size = records.len() as u64;
         if self.flags & sys::SUBMIT_RESULTS != 0 {
-            descriptor.result_offset = total_size;
+            descriptor.result_offset = base + total_size;
             // What the kernel does not write stays "not tried".
             let untried = sys::OpResult {
                 error: 1,
@@ -503,7 +608,6 @@ mod tests {
     use super::*;
     use crate::handle::Node;
     use std::fs::File;
-    use std::sync::Arc;
 
     /// Proves the bytes of a submission field by field: one exec with private data, results behind
     /// it.
@@ -532,6 +636,19 @@ mod tests {
         assert_eq!(bytes[128..136], [0xaa, 0xaa, 0xaa, 0, 0, 0, 0, 0]);
         assert_eq!(bytes[136..140], 1i32.to_ne_bytes(), "not tried yet");
         assert_eq!(bytes.len(), 136 + 32);
+    }
+
+    /// Proves that what lies elsewhere in an argument object says so.
+    #[test]
+    fn encoding_at_a_place() {
+        let list = Submission::new()
+            .exec_with(0x2000, 24, vec![0xaa; 3])
+            .with_outcomes();
+        let (here, there) = (list.encode().unwrap(), list.encode_at(4096).unwrap());
+        assert_eq!(there.descriptor.arg_offset, 4096);
+        assert_eq!(there.descriptor.result_offset, 4096 + 72);
+        assert_eq!(there.total_size, here.total_size);
+        assert_eq!(there.bytes[24..32], (4096u64 + 64).to_ne_bytes());
     }
 
     /// Proves the bytes of the synchronisation records and of an out-fence, points and flags included.

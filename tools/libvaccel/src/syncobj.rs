@@ -20,7 +20,7 @@ use crate::ioctl::{syncobj, Errno};
 #[derive(Debug)]
 #[must_use = "the handle is given up when this is dropped"]
 pub struct SyncObj {
-    handle: Handle,
+    handle: Arc<Handle>,
 }
 
 /// A call of the core, again if a signal interrupted it: deadlines are absolute.
@@ -62,7 +62,9 @@ impl SyncObj {
     /// Takes over a handle.
     pub(crate) fn of(node: &Arc<Node>, raw: u32) -> Result<Self> {
         let handle = Handle::new(node.clone(), Kind::SyncObj, raw, "SYNCOBJ_CREATE")?;
-        Ok(Self { handle })
+        Ok(Self {
+            handle: Arc::new(handle),
+        })
     }
 
     /// Handle.
@@ -70,7 +72,12 @@ impl SyncObj {
         self.handle.raw()
     }
 
-    pub(crate) const fn node(&self) -> &Arc<Node> {
+    /// What keeps the handle.
+    pub(crate) const fn hold(&self) -> &Arc<Handle> {
+        &self.handle
+    }
+
+    pub(crate) fn node(&self) -> &Arc<Node> {
         self.handle.node()
     }
 
@@ -204,13 +211,14 @@ impl SyncObj {
         })
     }
 
-    /// Gives the handle up. What waits for the syncobj or is to signal it keeps it.
+    /// Gives the handle up. Refused while a pending operation of a
+    /// [`Ring`](crate::ring::Ring) names it; it then goes with the last of them. What waits for the syncobj or is to signal it keeps it.
     ///
     /// # Errors
     ///
     /// Those of the kernel.
     pub fn close(self) -> Result<()> {
-        self.handle.close()
+        self.handle.close_shared()
     }
 }
 

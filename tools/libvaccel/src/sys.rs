@@ -15,11 +15,13 @@ pub mod clock;
 pub mod fence;
 pub mod memory;
 pub mod submit;
+pub mod uring;
 pub mod vm;
 
 pub use fence::*;
 pub use memory::*;
 pub use submit::*;
+pub use uring::*;
 pub use vm::*;
 
 /// One structure as the C compiler must see it.
@@ -121,6 +123,7 @@ pub fn layouts() -> impl Iterator<Item = &'static Layout> {
         memory::LAYOUTS,
         fence::LAYOUTS,
         submit::LAYOUTS,
+        uring::LAYOUTS,
     ]
     .into_iter()
     .flatten()
@@ -134,6 +137,7 @@ pub fn constants_by_name() -> impl Iterator<Item = &'static (&'static str, u64)>
         memory::CONSTANTS,
         fence::CONSTANTS,
         submit::CONSTANTS,
+        uring::CONSTANTS,
     ]
     .into_iter()
     .flatten()

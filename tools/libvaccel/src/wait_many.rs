@@ -10,6 +10,7 @@ use crate::deadline::Deadline;
 use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fence::{self, Fence};
+use crate::handle::Node;
 use crate::ioctl::{self, Errno};
 use crate::sys;
 
@@ -63,10 +64,11 @@ impl Device {
         flags: u32,
         deadline: Deadline,
     ) -> Result<sys::FenceWaitMany> {
-        let bytes = self.entries(list)?;
+        let entries = entries(self.node(), list)?;
+        let bytes = entries.as_slice().as_bytes();
         let mut slot = self.wait_args().pop();
         let args = arg::at_least(&mut slot, self.node(), bytes.len() as u64)?;
-        args.mapping().write(0, &bytes)?;
+        args.mapping().write(0, bytes)?;
         let mut arg = sys::FenceWaitMany {
             arg_bo: args.handle(),
             count: list.len() as u32,
@@ -79,35 +81,33 @@ impl Device {
         waited.map(|()| arg)
     }
 
-    /// The list as the interface takes it.
-    fn entries(&self, list: &[(&Fence, u64)]) -> Result<Vec<u8>> {
-        let most = sys::limit::WAIT_MANY_MAX as usize;
-        if list.len() > most {
-            return Err(Error::local(
-                ErrorKind::TooLarge,
-                OPERATION,
-                format!("{} fences, at most {most}", list.len()),
-            ));
-        }
-        let own = |fence: &Fence| Arc::ptr_eq(fence.vm().node(), self.node());
-        if !list.iter().all(|(fence, _)| own(fence)) {
-            return Err(Error::local(
-                ErrorKind::InvalidArgument,
-                OPERATION,
-                "a fence belongs to another open file",
-            ));
-        }
-        let entries = list.iter().map(|(fence, value)| sys::WaitEntry {
-            fence: fence.handle(),
-            pad: 0,
-            value: *value,
-        });
-        Ok(entries
-            .flat_map(|entry| entry.as_bytes().to_vec())
-            .collect())
-    }
-
     fn wait_args(&self) -> std::sync::MutexGuard<'_, Vec<ArgBo>> {
         self.waits.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The list as the interface takes it.
+pub(crate) fn entries(node: &Arc<Node>, list: &[(&Fence, u64)]) -> Result<Vec<sys::WaitEntry>> {
+    let most = sys::limit::WAIT_MANY_MAX as usize;
+    if list.len() > most {
+        return Err(Error::local(
+            ErrorKind::TooLarge,
+            OPERATION,
+            format!("{} fences, at most {most}", list.len()),
+        ));
+    }
+    let own = |fence: &Fence| Arc::ptr_eq(fence.vm().node(), node);
+    if !list.iter().all(|(fence, _)| own(fence)) {
+        return Err(Error::local(
+            ErrorKind::InvalidArgument,
+            OPERATION,
+            "a fence belongs to another open file",
+        ));
+    }
+    let entries = list.iter().map(|(fence, value)| sys::WaitEntry {
+        fence: fence.handle(),
+        pad: 0,
+        value: *value,
+    });
+    Ok(entries.collect())
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Making an eventfd and taking what it has counted.
+//! Making an eventfd, counting, and taking what was counted.
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -14,6 +14,17 @@ pub fn create() -> Result<OwnedFd, Errno> {
     }
     // SAFETY: the call succeeded, so `fd` is a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Adds 1 to what was counted.
+pub fn signal(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    let count = 1u64.to_ne_bytes();
+    // SAFETY: the descriptor is open for the borrow; `count` is live and as long as announced.
+    let written = unsafe { libc::write(fd.as_raw_fd(), count.as_ptr().cast(), count.len()) };
+    if written < 0 {
+        return Err(Errno::last());
+    }
+    Ok(())
 }
 
 /// Reads what was counted and sets it back to 0, which is also what there is when nothing was.

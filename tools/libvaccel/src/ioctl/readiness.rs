@@ -32,19 +32,47 @@ pub fn set_nonblocking(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     Ok(())
 }
 
+/// What is left until a deadline, in poll's unit, and whether that is all: what is beyond poll's reach
+/// is waited for in parts.
+fn left(deadline: Deadline) -> (i32, bool) {
+    let left = match deadline {
+        Deadline::NOW => 0,
+        _ => deadline.as_ns().saturating_sub(clock::monotonic_ns()),
+    };
+    match i32::try_from(left.div_ceil(1_000_000)) {
+        Ok(milliseconds) => (milliseconds, true),
+        Err(_) => (i32::MAX, false),
+    }
+}
+
+/// Waits until one of two descriptors is readable, or never will be, and says of each whether it is:
+/// neither at the deadline.
+pub fn wait_either(fds: [BorrowedFd<'_>; 2], deadline: Deadline) -> Result<[bool; 2], Errno> {
+    loop {
+        let (milliseconds, last) = left(deadline);
+        let mut polls = fds.map(|fd| libc::pollfd {
+            fd: fd.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        });
+        // SAFETY: `polls` are two exclusively borrowed entries, as the count says; the descriptors
+        // are open for the borrow.
+        match unsafe { libc::poll(polls.as_mut_ptr(), 2, milliseconds) } {
+            0 if !last => {}
+            ready if ready >= 0 => return Ok(polls.map(|poll| poll.revents != 0)),
+            _ => match Errno::last() {
+                Errno(libc::EINTR) => {}
+                errno => return Err(errno),
+            },
+        }
+    }
+}
+
 /// Waits until `fd` is readable, or never will be.
 pub fn wait_readable(fd: BorrowedFd<'_>, deadline: Deadline) -> Result<Readiness, Errno> {
     const ENDED: i16 = libc::POLLERR | libc::POLLHUP | libc::POLLNVAL;
     loop {
-        let left = match deadline {
-            Deadline::NOW => 0,
-            _ => deadline.as_ns().saturating_sub(clock::monotonic_ns()),
-        };
-        // What is beyond poll's reach is waited for in parts.
-        let (milliseconds, last) = match i32::try_from(left.div_ceil(1_000_000)) {
-            Ok(milliseconds) => (milliseconds, true),
-            Err(_) => (i32::MAX, false),
-        };
+        let (milliseconds, last) = left(deadline);
         let mut poll = libc::pollfd {
             fd: fd.as_raw_fd(),
             events: libc::POLLIN,
@@ -86,6 +114,17 @@ mod tests {
         assert_eq!(wait(Deadline::NEVER), Readiness::Readable);
         drop(far);
         assert_eq!(wait(Deadline::NEVER), Readiness::Ended);
+    }
+
+    /// Proves that either of two is told from the other.
+    #[test]
+    fn either() {
+        let pairs = [UnixStream::pair().unwrap(), UnixStream::pair().unwrap()];
+        let near = [pairs[0].0.as_fd(), pairs[1].0.as_fd()];
+        let soon = Deadline::after(Duration::from_millis(2));
+        assert_eq!(wait_either(near, soon).unwrap(), [false, false]);
+        (&pairs[1].1).write_all(b"x").unwrap();
+        assert_eq!(wait_either(near, Deadline::NEVER).unwrap(), [false, true]);
     }
 
     /// Proves that a read of nothing fails at once.

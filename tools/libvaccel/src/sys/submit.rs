@@ -20,6 +20,7 @@ super::constants! {
     SUBMIT_OUT_SYNCOBJ: u32 = 1 << 2;
     SUBMIT_EXPECT_SEQ: u32 = 1 << 3;
     SUBMIT_NO_PAGING_WAIT: u32 = 1 << 4;
+    SUBMIT_CQE_ON_DONE: u32 = 1 << 5;
 }
 
 super::wire! {
@@ -104,9 +105,5 @@ super::wire! {
         arg_offset: u64,
         host_status: u32,
         pad: u32,
-    }
-    Cancel as "drm_vaccel_cancel" {
-        user_value: u64,
-        reserved: u64,
     }
 }
