@@ -32,6 +32,8 @@ mod queued;
 mod queued_residency;
 mod reservation;
 mod residency;
+mod ring_async;
+mod ring_fallback;
 mod round_trips;
 mod sharing;
 mod stress;
@@ -39,6 +41,17 @@ mod submission;
 mod sync_export;
 mod sync_import;
 mod unknown;
+mod uring_cancel;
+mod uring_end;
+mod uring_form;
+mod uring_inline;
+mod uring_memory;
+mod uring_order;
+mod uring_race;
+mod uring_rights;
+mod uring_submit;
+mod uring_sync;
+mod uring_wait;
 mod watchdog;
 mod window;
 
@@ -70,6 +83,7 @@ pub const HELPERS: &[&[HelperEntry]] = &[
     watchdog::HELPERS,
     pipeline::HELPERS,
     killed::HELPERS,
+    uring_end::HELPERS,
 ];
 
 /// All cases.
@@ -104,9 +118,22 @@ pub fn all() -> Vec<Case> {
         bo_access::CASES,
         pipeline::CASES,
         round_trips::CASES,
+        ring_async::CASES,
+        ring_fallback::CASES,
         planned::CASES,
         addresses::CASES,
         core_drm::CASES,
+        uring_submit::CASES,
+        uring_wait::CASES,
+        uring_memory::CASES,
+        uring_sync::CASES,
+        uring_form::CASES,
+        uring_order::CASES,
+        uring_race::CASES,
+        uring_inline::CASES,
+        uring_cancel::CASES,
+        uring_rights::CASES,
+        uring_end::CASES,
         files::CASES,
         lifecycle::CASES,
         killed::CASES,

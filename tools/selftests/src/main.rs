@@ -16,6 +16,7 @@
 //! Exit status: 0 all passed, 1 one failed, 2 usage, 77 no device or all skipped.
 
 mod cases;
+mod executor;
 mod expect;
 mod foreign;
 mod helper;
@@ -23,9 +24,11 @@ mod host;
 mod passing;
 mod rig;
 mod runner;
+mod seccomp;
 mod sync;
 mod system;
 mod uevent;
+mod uring;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -53,6 +56,14 @@ const SLOW: &[&str] = &[
     "share-kept-written",
     "stress-",
     "sync-limit",
+    "uring-cancel",
+    "uring-end",
+    "uring-export-many",
+    "uring-order-",
+    "uring-race",
+    "uring-two",
+    "uring-wait-all-any",
+    "uring-wait-destroyed",
     "watchdog-hung",
     "watchdog-long-running",
     "watchdog-progress",

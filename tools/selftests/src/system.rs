@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// How a range is mapped.
 #[derive(Clone, Copy, Debug)]
@@ -131,6 +132,24 @@ impl Area {
         Ok(())
     }
 
+    fn word(&self, offset: usize) -> io::Result<&AtomicU32> {
+        let pointer = self.pointer(offset & !3, 4)?.cast::<u32>();
+        // SAFETY: four aligned bytes of the mapping, which lives as long as the borrow; atomics are
+        // made for words that others write too.
+        Ok(unsafe { AtomicU32::from_ptr(pointer) })
+    }
+
+    /// Reads the aligned half word at `offset`, ahead of all that is read later.
+    pub fn load_u32(&self, offset: usize) -> io::Result<u32> {
+        Ok(self.word(offset)?.load(Ordering::Acquire))
+    }
+
+    /// Writes the aligned half word at `offset`, behind all that was written before.
+    pub fn store_u32(&self, offset: usize, value: u32) -> io::Result<()> {
+        self.word(offset)?.store(value, Ordering::SeqCst);
+        Ok(())
+    }
+
     /// Has the kernel read from `fd` into the mapping: it faults in kernel mode.
     pub fn read_from(&self, fd: BorrowedFd<'_>, offset: usize, length: usize) -> io::Result<usize> {
         let pointer = self.pointer(offset, length)?;
@@ -242,6 +261,15 @@ impl Child {
         Ok(Self(pid))
     }
 
+    /// Kills it, as `kill -9` does, and waits until it is gone.
+    pub fn kill(self) -> io::Result<()> {
+        // SAFETY: the process is a child that nobody has waited for, so that the number is its own.
+        check(unsafe { libc::kill(self.0, libc::SIGKILL) })?;
+        // That it was killed is what is expected.
+        let _ = self.join();
+        Ok(())
+    }
+
     /// Waits for its end; true if it was a success, an error with the signal if one killed it.
     pub fn join(self) -> io::Result<bool> {
         let mut status = 0;
@@ -258,6 +286,18 @@ impl Child {
         }
         Ok(libc::WEXITSTATUS(status) == 0)
     }
+}
+
+/// Gives up all rights of this process, which must have one thread: it is nobody's from here on.
+pub fn become_nobody() -> io::Result<()> {
+    const NOBODY: libc::uid_t = 65534;
+    // SAFETY: these calls take numbers, and a list of no entries.
+    unsafe {
+        check(libc::setgroups(0, std::ptr::null()))?;
+        check(libc::setresgid(NOBODY, NOBODY, NOBODY))?;
+        check(libc::setresuid(NOBODY, NOBODY, NOBODY))?;
+    }
+    Ok(())
 }
 
 /// Memory of a file of its own that cannot shrink, as udmabuf wants it.

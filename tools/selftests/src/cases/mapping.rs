@@ -10,7 +10,7 @@ use libc::{EACCES, EINVAL, EPERM};
 use libvaccel::{sys, Access, Bo, BoOptions, Mapping};
 
 use super::Case;
-use crate::rig::{ensure, failed, mark_pages, Problem, Result, Rig, SIZE};
+use crate::rig::{ensure, eventually, failed, mark_pages, Problem, Result, Rig, SIZE};
 use crate::system::{Area, Child, How};
 
 pub const CASES: &[Case] = &[
@@ -208,11 +208,10 @@ fn fence_page(node: &Path) -> Result {
     };
     for value in [1, 5, 1 << 40] {
         rig.fence.signal(value)?;
-        let seen = page.load_u64(0)?;
-        ensure(
-            seen == value,
-            format!("the page shows {seen}, the value is {value}"),
-        )?;
+        // A host with asynchronous messages sets it a moment later.
+        eventually(&format!("the page does not show {value}"), || {
+            Ok(page.load_u64(0)? == value)
+        })?;
     }
     let arg = sys::FenceQuery {
         fence: rig.fence.handle(),
@@ -240,10 +239,9 @@ fn fence_page(node: &Path) -> Result {
     }
     // The page is still there and still right.
     rig.fence.signal((1 << 40) + 1)?;
-    ensure(
-        page.load_u64(0)? == (1 << 40) + 1,
-        "the page does not follow the value",
-    )?;
+    eventually("the page does not follow the value", || {
+        Ok(page.load_u64(0)? == (1 << 40) + 1)
+    })?;
     // Nothing but the value of this fence is on it.
     let mut rest = vec![0xff; 4096 - 8];
     page.read(8, &mut rest)?;

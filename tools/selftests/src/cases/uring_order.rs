@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The order of submissions by one ring, of every kind.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use libc::{ECANCELED, ESTALE, ETIME};
+use libvaccel::ring::raw;
+use libvaccel::{ioctl, Deadline, Fence, HostCaps, Queue, QueueMode, QueueOptions, Submission};
+
+use super::Case;
+use crate::rig::{ensure, failed, soon, Problem, Result, Rig};
+use crate::sync::{fence, reaches, stays_below, within};
+use crate::uring::door::{self, wait_for, Lists};
+use crate::uring::entry::{ASYNC, DRAIN, HARDLINK, LINK};
+use crate::uring::{Entry, Ring, Setup, COOP_TASKRUN, CQE32, DEFER_TASKRUN, SQE128, SQPOLL};
+
+pub const CASES: &[Case] = &[
+    Case {
+        name: "uring-order",
+        proves: "a thousand submissions in batches to one queue are taken in the order of their \
+                 entries, each as the number that it expects",
+        run: |node| in_order(node, Kind::Plain),
+    },
+    Case {
+        name: "uring-order-sqpoll",
+        proves: "the same by a ring whose entries a thread of the kernel takes",
+        run: |node| in_order(node, Kind::Polled),
+    },
+    Case {
+        name: "uring-order-fixed",
+        proves: "the same with a registered file and a registered ring",
+        run: |node| in_order(node, Kind::Fixed),
+    },
+    Case {
+        name: "uring-order-deferred",
+        proves: "the same by rings whose completions are made when the kernel is entered only",
+        run: |node| {
+            in_order(node, Kind::Deferred)?;
+            in_order(node, Kind::Cooperative)
+        },
+    },
+    Case {
+        name: "uring-order-library",
+        proves: "the same by the library's ring, also with a registered file and SQPOLL",
+        run: library,
+    },
+    Case {
+        name: "uring-order-linked",
+        proves: "linked submissions are taken one after the other, one that is refused cancels the rest \
+                 of its chain, and a wait holds back what is linked to it",
+        run: linked,
+    },
+    Case {
+        name: "uring-order-async",
+        proves: "submissions with IOSQE_ASYNC are all taken, each once, and their order can be told by \
+                 EXPECT_SEQ",
+        run: asynchronous,
+    },
+    Case {
+        name: "uring-order-drain",
+        proves: "a submission with IOSQE_IO_DRAIN is taken when all before it are done",
+        run: drain,
+    },
+    Case {
+        name: "uring-order-queues",
+        proves: "in a batch to several bounded queues each submission may wait for what an earlier one \
+                 signals, if the host has asynchronous messages",
+        run: queues,
+    },
+];
+
+const COUNT: u64 = 1000;
+const BATCH: u64 = 25;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    Polled,
+    Fixed,
+    Deferred,
+    Cooperative,
+}
+
+fn ring(kind: Kind, rig: &Rig) -> Result<Ring> {
+    let more = match kind {
+        Kind::Plain | Kind::Fixed => 0,
+        Kind::Polled => SQPOLL,
+        Kind::Deferred => DEFER_TASKRUN,
+        Kind::Cooperative => COOP_TASKRUN,
+    };
+    let mut ring = Ring::new(&Setup {
+        flags: SQE128 | CQE32 | more,
+        ..Default::default()
+    })?;
+    if kind == Kind::Fixed {
+        ring.register_file(rig.device.as_fd())?;
+        ring.register()?;
+    }
+    Ok(ring)
+}
+
+/// List number `slot` raises the fence to the number that it has to have in the queue.
+fn numbered(slot: u64, seq: u64, lists: &Lists, queue: &Queue, fence: &Fence) -> Result<Entry> {
+    let list = Submission::new().signal(fence, seq).expect_seq(seq);
+    Ok(lists
+        .entry(slot, queue, &list)?
+        .with(32, &seq.to_ne_bytes()))
+}
+
+fn in_order(node: &Path, kind: Kind) -> Result {
+    let (rig, _) = door::rig(node)?;
+    let mut ring = ring(kind, &rig)?;
+    let lists = Lists::new(&rig.device, BATCH)?;
+    for first in (1..=COUNT).step_by(BATCH as usize) {
+        let mut entries = Vec::new();
+        for (slot, seq) in (0..BATCH).zip(first..) {
+            let mut entry = numbered(slot, seq, &lists, &rig.queue, &rig.fence)?;
+            if kind == Kind::Fixed {
+                entry = entry.fixed();
+            }
+            entries.push(entry);
+        }
+        for completion in ring.all(&entries)? {
+            completion.gives("a submission", completion.user_data)?;
+        }
+    }
+    reaches("the submissions", &rig.fence, COUNT, None)
+}
+
+fn library(node: &Path) -> Result {
+    let plain = raw::Setup::default();
+    let polled = raw::Setup {
+        sqpoll_idle_ms: Some(10),
+        ..plain
+    };
+    by_library(node, &plain, false)?;
+    by_library(node, &polled, true)
+}
+
+fn by_library(node: &Path, setup: &raw::Setup, fixed: bool) -> Result {
+    let (rig, _) = door::rig(node)?;
+    let mut ring = raw::Ring::new(setup)?;
+    let lists = Lists::new(&rig.device, BATCH)?;
+    let target = if fixed {
+        ring.register_file(rig.device.as_fd())?;
+        raw::Target::Fixed(0)
+    } else {
+        raw::Target::Fd(rig.device.as_fd())
+    };
+    for first in (1..=COUNT / 4).step_by(BATCH as usize) {
+        for (slot, seq) in (0..BATCH).zip(first..) {
+            let list = Submission::new().signal(&rig.fence, seq).expect_seq(seq);
+            let arg = lists.write(slot, &rig.queue, &list)?;
+            ring.push::<ioctl::Submit>(target, &arg, seq, raw::EntryFlags::empty())?;
+        }
+        let mut seen = Vec::new();
+        while seen.len() < BATCH as usize {
+            ring.submit_and_wait(1, soon())?;
+            seen.extend(ring.completions());
+        }
+        let good = seen
+            .iter()
+            .all(|completion| completion.result == 0 && completion.extra == completion.user_data);
+        ensure(good, format!("submissions from {first} on: {seen:?}"))?;
+    }
+    reaches("the submissions", &rig.fence, COUNT / 4, None)
+}
+
+fn linked(node: &Path) -> Result {
+    let (rig, mut ring) = door::rig(node)?;
+    let lists = Lists::new(&rig.device, 8)?;
+    let entry = |slot: u64, seq: u64| numbered(slot, seq, &lists, &rig.queue, &rig.fence);
+    let chain = [
+        (entry(0, 1)?.flags(LINK), 0),
+        (entry(1, 2)?.flags(LINK), 0),
+        (entry(2, 99)?.flags(LINK), -ESTALE),
+        (entry(3, 3)?.flags(LINK), -ECANCELED),
+        (entry(4, 4)?, -ECANCELED),
+    ];
+    let entries: Vec<Entry> = (0..)
+        .zip(&chain)
+        .map(|(index, (entry, _)): (u64, _)| entry.with(32, &index.to_ne_bytes()))
+        .collect();
+    for (completion, (_, expected)) in ring.all(&entries)?.iter().zip(&chain) {
+        completion.is(&format!("link {}", completion.user_data), *expected)?;
+    }
+    reaches("the chain", &rig.fence, 2, None)?;
+    // A hard link holds whatever became of the one before.
+    ring.push(&entry(0, 77)?.flags(HARDLINK))?;
+    ring.push(&entry(1, 3)?)?;
+    let results: Vec<i32> = ring
+        .collect(2, soon())?
+        .iter()
+        .map(|completion| completion.result)
+        .collect();
+    ensure(results == [-ESTALE, 0], format!("hard links: {results:?}"))?;
+    waits(&rig, &mut ring, &lists)
+}
+
+/// Waits as links.
+fn waits(rig: &Rig, ring: &mut Ring, lists: &Lists) -> Result {
+    let (go, done) = (fence(&rig.vm)?, fence(&rig.vm)?);
+    let behind = lists.entry(5, &rig.queue, &Submission::new().signal(&done, 1))?;
+    ring.push(&wait_for(&go, 1, Deadline::NEVER, 1).flags(LINK))?;
+    ring.push(&behind)?;
+    ring.submit()?;
+    stays_below("behind a wait", &done, 1)?;
+    go.signal(1)?;
+    for completion in ring.collect(2, soon())? {
+        completion.is("a wait and what is linked to it", 0)?;
+    }
+    reaches("behind a wait", &done, 1, None)?;
+    ring.push(&wait_for(&go, 2, within(30), 1).flags(LINK))?;
+    ring.push(&behind)?;
+    let results: Vec<i32> = ring
+        .collect(2, soon())?
+        .iter()
+        .map(|completion| completion.result)
+        .collect();
+    ensure(
+        results == [-ETIME, -ECANCELED],
+        format!("behind a wait that fails: {results:?}"),
+    )
+}
+
+fn asynchronous(node: &Path) -> Result {
+    const MANY: u64 = 60;
+    let (rig, mut ring) = door::rig(node)?;
+    let lists = Lists::new(&rig.device, MANY)?;
+    let mut entries = Vec::new();
+    for slot in 0..MANY {
+        let list = Submission::new().signal(&rig.fence, 1);
+        entries.push(lists.entry(slot, &rig.queue, &list)?.flags(ASYNC));
+    }
+    let mut numbers = Vec::new();
+    for completion in ring.all(&entries)? {
+        completion.is("SUBMIT", 0)?;
+        numbers.push(completion.extra.unwrap_or(0));
+    }
+    numbers.sort_unstable();
+    ensure(
+        numbers.iter().copied().eq(1..=MANY),
+        format!("numbers {numbers:?}"),
+    )?;
+    let done = fence(&rig.vm)?;
+    let entries = (0..MANY)
+        .map(|slot| numbered(slot, MANY + 1 + slot, &lists, &rig.queue, &done))
+        .map(|entry| entry.map(|entry| entry.flags(ASYNC)))
+        .collect::<Result<Vec<_>>>()?;
+    let mut taken = 0;
+    for completion in ring.all(&entries)? {
+        match completion.result {
+            0 => {
+                completion.gives("SUBMIT", completion.user_data)?;
+                taken += 1;
+            }
+            _ => completion.is("SUBMIT out of order", -ESTALE)?,
+        }
+    }
+    let (_, last) = rig.queue.query()?;
+    ensure(
+        taken > 0 && last == MANY + taken,
+        format!("{taken} were taken, and the queue is at {last}"),
+    )?;
+    asynchronous_waits(&rig, &mut ring)
+}
+
+/// Waits that a thread of the kernel issues.
+fn asynchronous_waits(rig: &Rig, ring: &mut Ring) -> Result {
+    let go = fence(&rig.vm)?;
+    for value in 1..=20 {
+        ring.push(&wait_for(&go, value, Deadline::NEVER, value).flags(ASYNC))?;
+    }
+    ring.submit()?;
+    ring.stays_quiet("nothing is signalled")?;
+    go.signal(20)?;
+    for completion in ring.collect(20, soon())? {
+        completion.gives("FENCE_WAIT", 20)?;
+    }
+    ring.one(&wait_for(&go, 21, within(30), 1).flags(ASYNC))?
+        .is("a deadline", -ETIME)
+}
+
+fn drain(node: &Path) -> Result {
+    let (rig, mut ring) = door::rig(node)?;
+    let lists = Lists::new(&rig.device, 2)?;
+    let (go, done) = (fence(&rig.vm)?, fence(&rig.vm)?);
+    let first = lists.entry(0, &rig.queue, &Submission::new().signal(&done, 1))?;
+    let last = lists.entry(1, &rig.queue, &Submission::new().signal(&done, 2))?;
+    ring.push(&first)?;
+    ring.push(&wait_for(&go, 1, Deadline::NEVER, 2))?;
+    ring.push(&last.flags(DRAIN))?;
+    ring.submit()?;
+    reaches("what does not drain", &done, 1, None)?;
+    stays_below("what drains", &done, 2)?;
+    go.signal(1)?;
+    let completions = ring.collect(3, soon())?;
+    for completion in &completions {
+        completion.is("each", 0)?;
+    }
+    match completions.last() {
+        Some(completion) if completion.user_data == 1 => {}
+        other => return failed(format!("the last is {other:?}")),
+    }
+    reaches("what drains", &done, 2, None)
+}
+
+fn queues(node: &Path) -> Result {
+    const ROUNDS: u64 = 20;
+    let (rig, mut ring) = door::rig(node)?;
+    let caps = rig.device.info()?.host_caps.unwrap_or_default();
+    if !caps.contains(HostCaps::ASYNC) {
+        return Err(Problem::Skipped(
+            "a worker of each queue submits on this host".into(),
+        ));
+    }
+    let bounded = QueueOptions::new(QueueMode::Bounded);
+    let queues = [
+        rig.vm.create_queue(&bounded)?,
+        rig.vm.create_queue(&bounded)?,
+        rig.vm.create_queue(&bounded)?,
+    ];
+    let lists = Lists::new(&rig.device, ROUNDS)?;
+    let chain = fence(&rig.vm)?;
+    for value in 1..=ROUNDS {
+        let mut list = Submission::new();
+        if value > 1 {
+            list = list.wait(&chain, value - 1);
+        }
+        let queue = &queues[value as usize % queues.len()];
+        ring.queue(&lists.entry(value - 1, queue, &list.signal(&chain, value))?)?;
+    }
+    ring.submit()?;
+    for completion in ring.collect(ROUNDS as usize, soon())? {
+        completion.is("one of the chain", 0)?;
+    }
+    reaches("the end of the chain", &chain, ROUNDS, None)
+}
