@@ -8,7 +8,7 @@
 use std::fmt;
 use std::fs;
 
-use crate::cli::AccelArg;
+use crate::cli::{AccelArg, RunArgs};
 
 /// How the guest's processors are run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,8 +29,11 @@ impl fmt::Display for Accelerator {
 }
 
 /// Chooses by what was asked for and what this machine has.
-pub fn choose(asked: AccelArg) -> Accelerator {
-    match asked {
+pub fn choose(args: &RunArgs) -> Accelerator {
+    match args.accel {
+        _ if args.count_instructions => {
+            Accelerator::Tcg("asked for, with a clock that counts instructions".into())
+        }
         AccelArg::Kvm => Accelerator::Kvm,
         AccelArg::Tcg => Accelerator::Tcg("asked for".into()),
         AccelArg::Auto => {

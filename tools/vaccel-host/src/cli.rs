@@ -82,6 +82,10 @@ pub struct RunArgs {
     /// How the guest's processors are run.
     #[arg(long, value_enum, default_value_t = AccelArg::Auto)]
     pub accel: AccelArg,
+    /// Emulate a machine whose clock counts instructions, of the guest and of its host together: one
+    /// a nanosecond. Slow, and the same every time.
+    #[arg(long, conflicts_with = "accel")]
+    pub count_instructions: bool,
     /// File the guest's results are appended to, one JSON document a line.
     #[arg(long)]
     pub results: Option<PathBuf>,
@@ -151,6 +155,7 @@ mod tests {
         let budgets = (back.budget, back.budget_non_local);
         assert_eq!(budgets, (1 << 30, 1 << 30));
         assert_eq!((back.async_messages, back.tdr_ms), (false, 0));
+        assert!(!back.count_instructions);
     }
 
     /// What a host does differently survives the way to the outer machine.

@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `{"op":"census"}` | the object census of the GPU-PV host |
 //! | `{"op":"messages"}` | `{"taken":n,"answered":n}`: messages of the guest so far, on all channels |
+//! | `{"op":"time"}` | `{"busy_ns":n}`: processor time of the thread that does the host's work, so far |
 //! | `{"op":"result","name":..,"data":..}` | `{"ok":true}`; the two members become a result line |
 //! | `{"op":"engine-fault","job":"flip-one-element","vgpu":0}` | `{"ok":true}`; the next job that writes leaves one wrong element |
 //! | `{"op":"rescind","channel":"global"}`, `{"op":"rescind","channel":"vgpu","vgpu":0}` | `{"ok":true}` |
@@ -39,6 +40,8 @@ pub enum Request {
     Census,
     /// Count the messages.
     Messages,
+    /// Tell the processor time that the host's work took.
+    Time,
     /// Keep a result.
     Result {
         /// What the result is of.
@@ -239,6 +242,7 @@ mod tests {
     fn requests() {
         assert_eq!(parse(r#"{"op":"census"}"#), Ok(Request::Census));
         assert_eq!(parse(r#"{"op":"messages"}"#), Ok(Request::Messages));
+        assert_eq!(parse(r#"{"op":"time"}"#), Ok(Request::Time));
         assert_eq!(
             parse(r#"{"op":"exit","code":3}"#),
             Ok(Request::Exit { code: 3 })

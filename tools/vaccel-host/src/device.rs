@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use gpupv_host::{Channel, Host, MessageIn, VgpuId};
+use nix::sys::time::{TimeSpec, TimeValLike};
+use nix::time::{clock_gettime, ClockId};
 use serde_json::Value;
 use vmbus_ring::{PacketKind, PollState};
 use vmbus_server::{ChannelId, Guid, Offer, Server};
@@ -282,6 +284,7 @@ impl Device {
         let answer = match control::parse(line) {
             Ok(Request::Census) => serde_json::to_value(self.host.census())?,
             Ok(Request::Messages) => serde_json::to_value(self.host.messages())?,
+            Ok(Request::Time) => serde_json::json!({ "busy_ns": busy_ns()? }),
             Ok(Request::Result { name, data }) => {
                 let name = name.as_str();
                 let line = serde_json::to_string(&ResultLine { name, data: &data })?;
@@ -384,4 +387,10 @@ impl Device {
     fn vgpu(&self, index: usize) -> Option<VgpuId> {
         self.host.vgpus().nth(index).map(|(id, _)| id)
     }
+}
+
+/// Processor time of this thread, in nanoseconds.
+fn busy_ns() -> Result<i64> {
+    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?;
+    Ok(TimeSpec::num_nanoseconds(&time))
 }

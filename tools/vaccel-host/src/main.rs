@@ -63,7 +63,7 @@ fn run(args: &RunArgs) -> Result<u8> {
         ),
         None => Box::new(std::io::sink()),
     };
-    let accelerator = accel::choose(args.accel);
+    let accelerator = accel::choose(args);
     eprintln!("vaccel-host: {accelerator}");
     match accelerator {
         Accelerator::Kvm => guest::run(args, sink),

@@ -96,6 +96,7 @@ fn run_once(args: &RunArgs, sink: &mut Sink) -> Result<End> {
     let memory = (args.memory + size * 3 + OUTER_MEMORY) >> 20;
     let mut machine = Machine(
         command(&outer.join("vmlinuz"), &initramfs, &channel, &log, memory)
+            .args(clock(args))
             .spawn()
             .context("cannot start setpriv (package util-linux)")?,
     );
@@ -221,6 +222,16 @@ fn command(
         .args(["-append", &command_line()])
         .stdin(Stdio::null());
     command
+}
+
+/// What makes the emulator's clock count instructions, if that is asked for. Time passes at once when
+/// the processor sleeps.
+fn clock(args: &RunArgs) -> &'static [&'static str] {
+    if args.count_instructions {
+        &["-icount", "shift=0,sleep=off", "-rtc", "clock=vm"]
+    } else {
+        &[]
+    }
 }
 
 /// Command line of the outer kernel, which hands the log filter on as an environment variable.
