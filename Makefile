@@ -6,7 +6,7 @@
 DEV := tools/dev
 export VACCEL_T0 := $(shell date +%s)
 
-.PHONY: help demo test check bench module clippy debug-module image boot lint clean distclean
+.PHONY: help demo test check bench bench-instructions module clippy debug-module image boot lint clean distclean
 .NOTPARALLEL:
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo 'make test          run everything that is tested (out/test.json)'
 	@echo 'make check         the fast subset for daily work (out/check.json)'
 	@echo 'make bench         measure what operations cost, as ratios (out/bench.json)'
+	@echo 'make bench-instructions   count the instructions of a job (out/bench-instructions.json)'
 	@echo ''
 	@echo 'make module        build the driver for the packaged kernel (out/module/vaccel.ko)'
 	@echo 'make module CLIPPY=1   lint it instead'
@@ -26,7 +27,7 @@ help:
 	@echo ''
 	@echo 'Cache: $${XDG_CACHE_HOME:-~/.cache}/vaccel. Logs: out/log.'
 
-demo test check bench lint:
+demo test check bench bench-instructions lint:
 	@$(DEV)/run.sh $@
 
 module:

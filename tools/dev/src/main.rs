@@ -10,6 +10,7 @@
 
 mod bench;
 mod demo;
+mod instructions;
 mod libtest;
 mod lint;
 mod process;
@@ -55,6 +56,8 @@ enum What {
     Demo,
     /// What operations cost, on the packaged kernel; writes out/bench.json.
     Bench,
+    /// What a job costs in instructions; writes out/bench-instructions.json.
+    BenchInstructions,
     /// The repository's own rules only.
     Lint,
 }
@@ -96,8 +99,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
             steps::machine(&mut run, Kernel::Packaged, "rescind", 5, None);
             steps::machine(&mut run, Kernel::Packaged, "break", 5, Some("broken"));
             steps::debug_kernel(&mut run);
-            steps::machine(&mut run, Kernel::Debug, "test", 25, None);
-            steps::machine(&mut run, Kernel::Debug, "memory", 25, None);
+            steps::machine(&mut run, Kernel::Debug, "test", 35, None);
+            steps::machine(&mut run, Kernel::Debug, "memory", 35, None);
             steps::machine(&mut run, Kernel::Debug, "rescind", 10, None);
             finish("test", run)
         }
@@ -115,6 +118,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
         }
         What::Demo => demo(run),
         What::Bench => bench(run),
+        What::BenchInstructions => bench_instructions(run),
     }
 }
 
@@ -166,7 +170,7 @@ fn bench(mut run: Runner) -> anyhow::Result<bool> {
     steps::user_space(&mut run, &[]);
     let mut documents = steps::machine(&mut run, Kernel::Packaged, "bench", 28, None);
     // A host of another kind: a machine of its own.
-    let others = steps::machine(&mut run, Kernel::Packaged, "bench-async", 6, None);
+    let others = steps::machine(&mut run, Kernel::Packaged, "bench-async", 12, None);
     documents.extend(others);
     let names = ["vm-packaged-bench", "vm-packaged-bench-async"];
     let console = fs::read(run.log(names[0])).unwrap_or_default();
@@ -187,6 +191,24 @@ fn bench(mut run: Runner) -> anyhow::Result<bool> {
     println!("\n{}", report.table().trim_end());
     println!("out/bench.json written");
     Ok(report.ok)
+}
+
+fn bench_instructions(mut run: Runner) -> anyhow::Result<bool> {
+    const NAME: &str = "bench-instructions";
+    steps::module(&mut run);
+    steps::user_space(&mut run, &[]);
+    let documents = steps::machine(&mut run, Kernel::Packaged, NAME, 10, None);
+    let report = documents.into_iter().map(|(_, document)| document).next();
+    let path = run.repo.join(format!("out/{NAME}.json"));
+    let passed = run.passed(&format!("vm-packaged-{NAME}"));
+    let seconds = run.elapsed().as_secs_f64().round();
+    let problems = Report::new(NAME, seconds, run.into_steps()).problems();
+    let report = report.unwrap_or_default();
+    let counted = instructions::Instructions::new(report, passed, seconds, problems);
+    write_json(&path, &counted)?;
+    println!("\n{}", counted.table().trim_end());
+    println!("out/{NAME}.json written");
+    Ok(counted.ok)
 }
 
 /// The host says on one line how it runs the machine.

@@ -7,12 +7,15 @@
 //! Documentation/accel/vaccel/performance.rst.
 
 mod bandwidth;
+mod channels;
+mod dxg;
 mod machine;
 mod memory;
 mod model;
 mod objects;
 mod round_trip;
 mod statistics;
+mod submission;
 mod sync;
 mod system;
 mod table;
@@ -22,9 +25,10 @@ use std::time::{Duration, Instant};
 
 use libvaccel::{Deadline, Device, Segment};
 
-use crate::cli::BenchOptions;
+use crate::cli::{Backend, BenchOptions};
 use crate::environment::System;
 use crate::failure::{Exit, Stop};
+use crate::model::DeviceInfo;
 use crate::print;
 use crate::select;
 use crate::show;
@@ -54,6 +58,7 @@ struct Benchmark {
 const ALL: &[Benchmark] = &[
     round_trip::BENCHMARK,
     sync::BENCHMARK,
+    submission::BENCHMARK,
     bandwidth::BENCHMARK,
     memory::BENCHMARK,
     objects::BENCHMARK,
@@ -88,6 +93,7 @@ struct Context {
     rounds: Option<u32>,
     size: Option<u64>,
     objects: usize,
+    host_share: bool,
 }
 
 impl Context {
@@ -98,7 +104,7 @@ impl Context {
 
     /// Says how far it is. Never within something that is timed.
     fn progress(&self, text: &str) {
-        eprintln!("{}: {text}", self.name);
+        progress(self.name, text);
     }
 
     /// Until when an operation must be done.
@@ -131,19 +137,10 @@ pub fn run(options: &BenchOptions) -> Result<Exit, Stop> {
         return Ok(Exit::Pass);
     }
     let chosen = choose(&options.names)?;
-    let device = select::one(options.device.as_deref(), &System::default())?;
-    let info = show::describe(&device)?;
-    let mut reports = Vec::new();
-    for benchmark in chosen {
-        let context = Context {
-            device: device.clone(),
-            name: benchmark.name,
-            rounds: options.rounds,
-            size: options.size,
-            objects: options.objects,
-        };
-        reports.push(run_one(benchmark, &context));
-    }
+    let (info, reports) = match options.backend {
+        Backend::Accel => on_accel(&chosen, options)?,
+        Backend::Dxg => on_dxg(&chosen, options)?,
+    };
     let report = Report::new(Machine::read(), info, reports);
     if options.json {
         print::json(&report)?;
@@ -151,6 +148,39 @@ pub fn run(options: &BenchOptions) -> Result<Exit, Stop> {
         print::line(&table::text(&report))?;
     }
     Ok(exit(&report))
+}
+
+/// Runs the benchmarks on this driver.
+fn on_accel(
+    chosen: &[&'static Benchmark],
+    options: &BenchOptions,
+) -> Result<(DeviceInfo, Vec<BenchmarkReport>), Stop> {
+    let device = select::one(options.device.as_deref(), &System::default())?;
+    let info = show::describe(&device)?;
+    let run = |benchmark: &&'static Benchmark| {
+        let context = Context {
+            device: device.clone(),
+            name: benchmark.name,
+            rounds: options.rounds,
+            size: options.size,
+            objects: options.objects,
+            host_share: options.host_share,
+        };
+        run_one(benchmark, |findings| (benchmark.run)(&context, findings))
+    };
+    Ok((info, chosen.iter().map(run).collect()))
+}
+
+/// Runs what there is of the benchmarks on the other driver.
+fn on_dxg(
+    chosen: &[&'static Benchmark],
+    options: &BenchOptions,
+) -> Result<(DeviceInfo, Vec<BenchmarkReport>), Stop> {
+    let rig = dxg::Rig::open(options.rounds, options.size)?;
+    let run = |benchmark: &&'static Benchmark| {
+        run_one(benchmark, |findings| rig.run(benchmark, findings))
+    };
+    Ok((rig.info(), chosen.iter().map(run).collect()))
 }
 
 /// The exit status of a run.
@@ -164,20 +194,29 @@ fn exit(report: &Report) -> Exit {
     }
 }
 
-fn run_one(benchmark: &Benchmark, context: &Context) -> BenchmarkReport {
-    context.progress(benchmark.what);
+/// Says how far a benchmark is.
+fn progress(benchmark: &str, text: &str) {
+    eprintln!("{benchmark}: {text}");
+}
+
+fn run_one(
+    benchmark: &Benchmark,
+    run: impl FnOnce(&mut Findings) -> Result<(), Unfinished>,
+) -> BenchmarkReport {
+    progress(benchmark.name, benchmark.what);
     let begin = Instant::now();
     let mut findings = Findings::default();
-    let (status, reason) = match (benchmark.run)(context, &mut findings) {
+    let (status, reason) = match run(&mut findings) {
         Ok(()) => (Status::Ran, None),
         Err(Unfinished::NotHere(why)) => (Status::Skipped, Some(why)),
         Err(Unfinished::Failed(why)) => (Status::Failed, Some(why)),
     };
     let seconds = begin.elapsed().as_secs_f64();
-    context.progress(&match &reason {
+    let end = match &reason {
         None => format!("done in {seconds:.0} s"),
         Some(why) => format!("no result: {why}"),
-    });
+    };
+    progress(benchmark.name, &end);
     BenchmarkReport {
         name: benchmark.name,
         what: benchmark.what,

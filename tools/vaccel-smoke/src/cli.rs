@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 const EXIT_STATUS: &str = "\
 Exit status:
@@ -107,6 +107,13 @@ pub struct BenchOptions {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    /// Driver to measure
+    #[arg(long, value_enum, default_value_t = Backend::Accel)]
+    pub backend: Backend,
+    /// Also tell how much of a submission is the host's own work. Asks a host of this repository over
+    /// the second serial port, and means something on one processor only
+    #[arg(long)]
+    pub host_share: bool,
     /// Rounds of each benchmark, in place of its own number
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub rounds: Option<u32>,
@@ -117,6 +124,15 @@ pub struct BenchOptions {
     /// Most objects that object-cost keeps
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = parse_objects)]
     pub objects: usize,
+}
+
+/// A driver for GPU-PV.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Backend {
+    /// This one, behind /dev/accel
+    Accel,
+    /// dxgkrnl, behind /dev/dxg; its first adapter
+    Dxg,
 }
 
 /// Parses a number of objects.

@@ -10,6 +10,7 @@ mod bench;
 mod cli;
 mod compare;
 mod data;
+mod dxg;
 mod environment;
 mod failure;
 mod jobs;

@@ -33,7 +33,7 @@ pub struct List {
 }
 
 /// Answer of `info`; also part of a run's report. What is not known is null.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Default)]
 pub struct DeviceInfo {
     /// Device node.
     pub node: String,

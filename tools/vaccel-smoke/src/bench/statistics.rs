@@ -89,6 +89,8 @@ pub enum Basis {
     Paired,
     /// The ratio of two medians; its range from quartile against quartile.
     Medians,
+    /// The ratio of two 99th percentiles; its range the quartiles of the same for parts of the run.
+    Tails,
 }
 
 /// How many times the one is the other.
@@ -105,6 +107,9 @@ pub struct Ratio {
     /// Rounds, or samples of the smaller side.
     pub count: usize,
 }
+
+/// Samples of a part of a run that has a 99th percentile of its own.
+const PART: usize = 100;
 
 fn divide(a: f64, b: f64) -> f64 {
     // A clock that did not move must not divide by zero.
@@ -134,6 +139,20 @@ impl Ratio {
             low: divide(one.q1, other.q3),
             high: divide(one.q3, other.q1),
             count: one.count.min(other.count),
+        }
+    }
+
+    /// `a` to `b`, by what one in a hundred is above.
+    pub fn of_tails(a: &Samples, b: &Samples) -> Self {
+        let tail = |part: &[f64]| Samples(part.to_vec()).quantile(0.99);
+        let parts = a.0.chunks(PART).zip(b.0.chunks(PART));
+        let ratios = Samples(parts.map(|(a, b)| divide(tail(a), tail(b))).collect());
+        Self {
+            basis: Basis::Tails,
+            value: divide(tail(&a.0), tail(&b.0)),
+            low: ratios.quantile(0.25),
+            high: ratios.quantile(0.75),
+            count: a.0.len().min(b.0.len()),
         }
     }
 }
@@ -199,6 +218,16 @@ mod tests {
             (ratio.value, ratio.low, ratio.high, ratio.count),
             (2.0, 2.0, 2.0, 4)
         );
+    }
+
+    /// Proves that a ratio of tails sees what a median does not, and where it comes from.
+    #[test]
+    fn tails() {
+        let mut slow = vec![1.0; 300];
+        slow[..6].fill(4.0);
+        let ratio = Ratio::of_tails(&samples(&slow), &samples(&[1.0; 300]));
+        assert_eq!((ratio.value, ratio.low, ratio.count), (4.0, 1.0, 300));
+        assert_eq!(ratio.high, 2.5);
     }
 
     /// Proves that targets hold at their limits, on the right side of them, and for no nonsense.
