@@ -199,12 +199,15 @@ impl Queue {
         };
         let mut run = Run::new(turn, inside, false);
         let is_done = run.all();
-        if !run.flush().is_over() {
+        let is_sent = run.flush().is_over();
+        if is_sent {
+            run.finish();
+        } else {
             run.leave();
-        } else if is_done {
-            return;
         }
-        self.drain_later();
+        if !is_sent || !is_done {
+            self.drain_later();
+        }
     }
 
     /// Begins to queue a submission that is not part of a batch, if nobody is in line and that needs no
@@ -236,7 +239,7 @@ impl Queue {
         let is_done = run.all();
         // It waits for room, so nothing is left.
         run.flush();
-        drop(run);
+        run.finish();
         if !is_done {
             self.drain_later();
         }
@@ -420,6 +423,11 @@ impl<'a> Run<'a> {
         Flushed::Over(flushed)
     }
 
+    /// Ends the turn. Nothing is left.
+    fn finish(self) {
+        self.turn.keep(self.outbox);
+    }
+
     /// Leaves what could not be sent to the next one.
     fn leave(mut self) {
         let outbox = mem::replace(
@@ -478,9 +486,11 @@ impl Plugged {
 impl Unplug for Plugged {
     fn unplug(this: Arc<Self>, in_schedule: bool) {
         if in_schedule {
-            let adapter = this.queue.vm.device.process.adapter.clone();
+            // The module keeps the workers, so that this is not the last reference to them.
+            let background = &this.queue.vm.device.process.adapter.background;
+            let watchers = background.watchers.clone();
             // It is queued nowhere.
-            let _ = adapter.background.watchers.enqueue(this);
+            let _ = watchers.enqueue(this);
         } else {
             this.queue.drain_now();
         }
@@ -569,7 +579,7 @@ fn alone(
     let outcome = run.queue(file, job);
     let seq = match (run.flush(), outcome) {
         (Flushed::Over(Ok(())), Ok(seq)) => {
-            drop(run);
+            run.finish();
             return Ok(Operation::wait(issue, place, waits, seq));
         }
         (Flushed::Over(Err(error)), Ok(_)) | (Flushed::Over(_), Err(error)) => {
