@@ -29,10 +29,7 @@ use core::{
 use kernel::{
     fs::File,
     prelude::*,
-    sync::{
-        aref::ARef,
-        Arc, //
-    }, //
+    sync::Arc, //
 };
 
 use crate::bindings;
@@ -113,11 +110,6 @@ impl Issue<'_> {
     pub fn file(&self) -> &File {
         // SAFETY: The command keeps its file, which is of a device that has no position.
         unsafe { File::from_raw_file(bindings::vaccel_io_uring_cmd_file(self.cmd.as_ptr())) }
-    }
-
-    /// A reference to the file of the command, which outlives it.
-    pub fn keep_file(&self) -> ARef<File> {
-        self.file().into()
     }
 
     /// Copies the command area, once.
