@@ -7,7 +7,7 @@
 //! up:
 //!
 //! - `vmbus`, `pci`, `io`, `mm`, `sync`, `workqueue`, `kthread`, `dma_fence`, `sync_file`, `eventfd`,
-//!   `anon_file`, `coredump`, `drm`: safe layers over C, which know nothing of the driver;
+//!   `anon_file`, `coredump`, `drm`, `uring`, `plug`: safe layers over C, which know nothing of the driver;
 //! - `gpupv`: the wire protocol, `logic`: bookkeeping; neither knows the kernel;
 //! - [`link`], [`transport`]: calls to the host and their answers; [`reaper`], [`release`]: giving
 //!   back what the host made for us; [`events`]: what the host says by itself;
@@ -15,6 +15,8 @@
 //! - [`client`], [`vm`], [`queue`], [`bo`], [`bind`], [`reservation`], [`residency`], [`fence`],
 //!   [`fence_wait`], [`fence_share`], [`sync_export`], [`sync_import`], [`submit`], [`budget`],
 //!   [`query`]: one file for each concept of the user-space interface; [`driver`] ties them to DRM;
+//! - the same by io_uring: [`uring_cmd`], [`uring_submit`], [`uring_operation`]; [`outbox`], messages that
+//!   are sent together;
 //! - below them, synchronisation: [`watch`] and [`pending`], who waits; [`submit_sync`], [`inputs`] and
 //!   [`relay`], what queues wait for; [`out_fence`] and [`watchdog`], the dma_fences of their work;
 //!   [`background`] and [`alarm`], who looks after all of it;
