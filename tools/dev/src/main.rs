@@ -129,6 +129,10 @@ fn finish(kind: &str, run: Runner) -> anyhow::Result<bool> {
     let report = Report::new(kind, seconds, run.into_steps());
     write_json(&path, &report)?;
     println!("out/{kind}.json written");
+    // Last, where a reader who sees only the end of the log finds them.
+    for failure in report.failures() {
+        println!("FAILED {failure}");
+    }
     println!("{}", report.totals.line());
     Ok(report.totals.ok())
 }

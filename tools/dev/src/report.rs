@@ -124,6 +124,22 @@ impl Step {
         }
         totals
     }
+
+    /// A line for each of its failed tests; for the step if none of them failed but it did.
+    fn failures(&self) -> Vec<String> {
+        let line = |name: &str, detail: &Option<String>| match detail {
+            Some(detail) => format!("{name}: {detail}"),
+            None => name.to_owned(),
+        };
+        let tests = self.tests.iter().filter(|t| t.status == Status::Fail);
+        let lines: Vec<_> = tests
+            .map(|test| format!("{}: {}", self.name, line(&test.name, &test.detail)))
+            .collect();
+        if lines.is_empty() && self.status == Status::Fail {
+            return vec![line(&self.name, &self.detail)];
+        }
+        lines
+    }
 }
 
 /// A whole run.
@@ -158,6 +174,11 @@ impl Report {
             seconds,
             steps,
         }
+    }
+
+    /// What failed, a line for each test, and for each step that failed as a whole.
+    pub fn failures(&self) -> Vec<String> {
+        self.steps.iter().flat_map(Step::failures).collect()
     }
 
     /// What went wrong, a line for each step that says so.
@@ -210,6 +231,26 @@ mod tests {
         assert!(!report.totals.ok());
         let bad = Test::new("t", Status::Fail);
         assert_eq!(step(Status::Fail, vec![good, bad]).totals().failed, 1);
+    }
+
+    /// Every failure that is counted is named, and nothing else.
+    #[test]
+    fn failures_are_named() {
+        let good = Test::new("good", Status::Pass);
+        let bad = Test::new("bad", Status::Fail).because("3 is not 4");
+        let mut whole = step(Status::Fail, vec![good.clone()]);
+        whole.detail = Some("exit status 1".into());
+        let steps = vec![
+            step(Status::Fail, vec![good, bad]),
+            whole,
+            step(Status::Pass, vec![]),
+        ];
+        let report = Report::new("test", 1.0, steps);
+        assert_eq!(
+            report.failures(),
+            ["s: bad: 3 is not 4", "s: exit status 1"]
+        );
+        assert_eq!(report.failures().len(), report.totals.failed);
     }
 
     /// An empty run has shown nothing and does not pass.

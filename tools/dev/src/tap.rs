@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Reads TAP and KTAP: the leaf results, with the names of the subtests they
-//! are in. Diagnostics (`#`) and everything else is passed over; guest-init
-//! has already compared plan and results.
+//! are in. Of the diagnostics (`#`) the one right before a failure is kept as
+//! its reason; everything else is passed over. guest-init has already compared
+//! plan and results.
 
 use crate::report::{Status, Test};
 
@@ -12,7 +13,9 @@ use crate::report::{Status, Test};
 pub fn parse(text: &str) -> Vec<Test> {
     // Results seen and not yet claimed by a parent, with their depth.
     let mut tests: Vec<(usize, Test)> = Vec::new();
+    let mut diagnostic = None;
     for line in text.lines() {
+        let said = diagnostic.take();
         let body = line.trim_start();
         let depth = line.len() - body.len();
         let (failed, rest) = if let Some(rest) = body.strip_prefix("ok ") {
@@ -20,9 +23,10 @@ pub fn parse(text: &str) -> Vec<Test> {
         } else if let Some(rest) = body.strip_prefix("not ok ") {
             (true, rest)
         } else {
+            diagnostic = body.strip_prefix('#').map(str::trim);
             continue;
         };
-        let (name, skip) = split(rest);
+        let (name, note) = split(rest);
         let children = tests.iter_mut().rev().take_while(|(d, _)| *d > depth);
         let mut parent = false;
         for (d, child) in children {
@@ -33,35 +37,43 @@ pub fn parse(text: &str) -> Vec<Test> {
         if parent {
             continue;
         }
-        let status = match (&skip, failed) {
-            (Some(_), _) => Status::Skip,
-            (None, true) => Status::Fail,
-            (None, false) => Status::Pass,
+        let (status, detail) = match (note.and_then(skipped), failed) {
+            (Some(why), _) => (Status::Skip, Some(why)),
+            (None, true) => (Status::Fail, reason(&name, said).or(note)),
+            (None, false) => (Status::Pass, None),
         };
         let mut test = Test::new(name, status);
-        test.detail = skip;
+        test.detail = detail.map(str::to_owned);
         tests.push((depth, test));
     }
     tests.into_iter().map(|(_, test)| test).collect()
 }
 
-/// Name, and the reason if it was skipped, of `12 - name # SKIP reason`.
-fn split(rest: &str) -> (String, Option<String>) {
+/// Name and note of `12 - name # note`.
+fn split(rest: &str) -> (String, Option<&str>) {
     let rest = rest
         .trim_start_matches(|c: char| c.is_ascii_digit())
         .trim_start();
     let rest = rest.strip_prefix("- ").unwrap_or(rest);
     match rest.split_once('#') {
         None => (rest.trim().to_owned(), None),
-        Some((name, note)) => {
-            let note = note.trim();
-            let skip = note
-                .get(..4)
-                .filter(|word| word.eq_ignore_ascii_case("skip"))
-                .map(|_| note[4..].trim().to_owned());
-            (name.trim().to_owned(), skip)
-        }
+        Some((name, note)) => (name.trim().to_owned(), Some(note.trim())),
     }
+}
+
+/// Why a test was skipped, if its note says that it was.
+fn skipped(note: &str) -> Option<&str> {
+    let word = note.get(..4)?;
+    word.eq_ignore_ascii_case("skip").then(|| note[4..].trim())
+}
+
+/// What a diagnostic says of the test `name`: `name: reason`, or all of it.
+fn reason<'a>(name: &str, diagnostic: Option<&'a str>) -> Option<&'a str> {
+    let text = diagnostic?;
+    let own = text
+        .strip_prefix(name)
+        .and_then(|text| text.strip_prefix(": "));
+    Some(own.unwrap_or(text))
 }
 
 #[cfg(test)]
@@ -83,6 +95,17 @@ mod tests {
             ]
         );
         assert_eq!(tests[2].detail.as_deref(), Some("none"));
+        assert_eq!(tests[1].detail.as_deref(), Some("oh"));
+    }
+
+    /// A failure's reason is in the line before it, and nobody else's.
+    #[test]
+    fn reasons() {
+        let text = "# a: not mine\nok 1 a\n# b: 3 is not 4\nnot ok 2 b\n# old\n1..4\nnot ok 3 c\n\
+                    # in general\nnot ok 4 d # TIMEOUT 60 s\n";
+        let reasons: Vec<_> = parse(text).into_iter().map(|t| t.detail).collect();
+        let expected = [None, Some("3 is not 4"), None, Some("in general")];
+        assert_eq!(reasons, expected.map(|reason| reason.map(str::to_owned)));
     }
 
     /// Nested results are named by their parents, and parents don't count.
