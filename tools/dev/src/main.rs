@@ -100,7 +100,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
             steps::machine(&mut run, Kernel::Packaged, "break", 5, Some("broken"));
             steps::debug_kernel(&mut run);
             steps::machine(&mut run, Kernel::Debug, "test", 35, None);
-            steps::machine(&mut run, Kernel::Debug, "memory", 35, None);
+            steps::machine(&mut run, Kernel::Debug, "memory", 30, None);
             steps::machine(&mut run, Kernel::Debug, "rescind", 10, None);
             finish("test", run)
         }

@@ -13,6 +13,8 @@
 //! vaccel-selftests --list                        names and what they prove
 //! ```
 //!
+//! A name that ends in `*` stands for all cases whose names begin so.
+//!
 //! Exit status: 0 all passed, 1 one failed, 2 usage, 77 no device or all skipped.
 
 mod cases;
@@ -109,12 +111,12 @@ fn main() -> ExitCode {
     let mut chosen = cases::all();
     if let Some(unknown) = names
         .iter()
-        .find(|name| !chosen.iter().any(|case| case.name == **name))
+        .find(|name| !chosen.iter().any(|case| stands_for(name, case.name)))
     {
         return usage(&format!("unknown case {unknown}"));
     }
     if !names.is_empty() {
-        chosen.retain(|case| names.iter().any(|name| name == case.name));
+        chosen.retain(|case| names.iter().any(|name| stands_for(name, case.name)));
     }
     if quick {
         let slow = |name: &str| SLOW.iter().any(|start| name.starts_with(start));
@@ -125,6 +127,14 @@ fn main() -> ExitCode {
         return ExitCode::from(77);
     }
     ExitCode::from(runner::run(&chosen, &node))
+}
+
+/// Whether `name`, as a user gave it, is that of `case`, or the beginning of it before a `*`.
+fn stands_for(name: &str, case: &str) -> bool {
+    match name.strip_suffix('*') {
+        Some(start) => case.starts_with(start),
+        None => name == case,
+    }
 }
 
 fn usage(problem: &str) -> ExitCode {
@@ -147,6 +157,34 @@ fn one(name: &str, node: &std::path::Path) -> ExitCode {
         Err(Problem::Skipped(reason)) => {
             println!("{reason}");
             ExitCode::from(SKIPPED)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Only a star makes a name stand for more than itself.
+    #[test]
+    fn patterns() {
+        assert!(stands_for("window-kill", "window-kill"));
+        assert!(!stands_for("window", "window-kill"));
+        assert!(stands_for("window-*", "window-kill"));
+        assert!(!stands_for("kill*", "window-kill"));
+    }
+
+    /// Every beginning that is left out of the quick run is one of a case.
+    #[test]
+    fn slow_cases_exist() {
+        let cases = cases::all();
+        for start in SLOW {
+            assert!(
+                cases
+                    .iter()
+                    .any(|case| stands_for(&format!("{start}*"), case.name)),
+                "{start}: no such case"
+            );
         }
     }
 }

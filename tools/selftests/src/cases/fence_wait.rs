@@ -105,10 +105,13 @@ fn any(node: &Path) -> Result {
             .map_err(|_| crate::rig::Problem::Failed("a thread died".into()))
     })??;
     ensure(waited == reached(2, 4), format!("woken by {waited:?}"))?;
+    // A host with asynchronous messages sets a value a moment later.
     b.signal(8)?;
+    b.wait(8, soon())?;
     let seen = device.wait_any(&list[..2], Deadline::NOW)?;
     ensure(seen == reached(1, 8), format!("a poll says {seen:?}"))?;
     a.signal(5)?;
+    a.wait(5, soon())?;
     let seen = device.wait_any(&list, Deadline::NOW)?;
     let possible = [reached(0, 5), reached(1, 8), reached(2, 5)];
     ensure(

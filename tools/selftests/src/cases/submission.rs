@@ -326,6 +326,8 @@ fn bounded(node: &Path) -> Result {
     let never = "waits for a value that nobody was asked to signal";
     refused::<ioctl::Submit>(&rig.device, never, good(&rig), &[EDEADLK])?;
     rig.fence.signal(1)?;
+    // A host with asynchronous messages sets it a moment later.
+    rig.fence.wait(1, soon())?;
     accepted::<ioctl::Submit>(&rig.device, "waits for a reached value", good(&rig))?;
     // A bounded queue has promised this value, so another may wait for it.
     let other = rig
