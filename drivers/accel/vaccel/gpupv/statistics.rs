@@ -31,6 +31,21 @@ pub struct QueryStatistics {
 }
 
 wire_struct!(QueryStatistics = 808);
+impl QueryStatistics {
+    /// Which segment, node or segment group is asked about. Hosts take it from behind the block.
+    pub fn selector(&self) -> u32 {
+        let [a, b, c, d, ..] = self._pad1;
+        u32::from_le_bytes([a, b, c, d])
+    }
+
+    /// The same question about another segment, node or segment group.
+    pub fn about(mut self, selector: u32) -> Self {
+        let [a, b, c, d] = selector.to_le_bytes();
+        self._pad1 = [a, b, c, d, 0, 0, 0, 0];
+        self
+    }
+}
+
 fixed_command!(QueryStatistics => QueryStatisticsReply);
 
 /// The statistics.
