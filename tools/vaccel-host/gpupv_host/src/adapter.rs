@@ -2,40 +2,21 @@
 //! Commands to a virtual GPU as such: opening, identity, queries (protocol 3.3, 4.3).
 
 use gpupv::{
-    AdapterCaps, AdapterInfo, AdapterTypeFlags, ClockData, CloseAdapter, DeviceTypes,
-    GetInternalAdapterInfo, NoFixedReply, NtStatus, OpenAdapter, OpenAdapterReply,
-    QueryAdapterInfo, QueryAdapterInfoReply, QueryClockCalibration, QueryClockCalibrationReply,
-    QueryType, Request, Version, PCI_DEVICE_COMPUTE, PCI_DEVICE_RENDER, PCI_VENDOR,
+    AdapterCaps, AdapterInfo, ClockData, CloseAdapter, DeviceTypes, GetInternalAdapterInfo,
+    NtStatus, OpenAdapter, OpenAdapterReply, QueryAdapterInfo, QueryAdapterInfoReply,
+    QueryClockCalibration, QueryClockCalibrationReply, Request, Version,
 };
 
 use crate::call::{Call, Verdict};
 use crate::env::Env;
-use crate::host::{Host, Vgpu};
-
-/// Adapter queries this host answers beyond those the protocol knows, by their D3DKMT numbers.
-mod query {
-    use gpupv::QueryType;
-
-    /// Sizes of dedicated video, dedicated system and shared memory: three u64.
-    pub const SEGMENT_SIZE: QueryType = QueryType::from_raw(3);
-    /// Driver model version: u32.
-    pub const DRIVER_VERSION: QueryType = QueryType::from_raw(13);
-    /// How many GPUs are linked: u32.
-    pub const PHYSICAL_ADAPTER_COUNT: QueryType = QueryType::from_raw(30);
-    /// Index (in), then vendor, device, subsystem vendor, subsystem, revision, bus type: u32 each.
-    pub const PHYSICAL_ADAPTER_IDS: QueryType = QueryType::from_raw(31);
-    /// Name, UTF-16.
-    pub const DRIVER_DESCRIPTION: QueryType = QueryType::from_raw(65);
-    /// The same for render-only adapters.
-    pub const DRIVER_DESCRIPTION_RENDER: QueryType = QueryType::from_raw(66);
-}
+use crate::host::Host;
 
 /// Driver model 2.9, the first for compute-only adapters in virtual machines.
-const DRIVER_MODEL: u32 = 2900;
-/// Bus type PCI.
-const BUS_PCI: u32 = 1;
+pub const DRIVER_MODEL: u32 = 2900;
+/// State 2, stable, of the support of hardware scheduling (d3dkmdt.h: DXGK_FEATURE_SUPPORT_STABLE).
+const HW_SUPPORT_STABLE: u32 = 2 << 7;
 /// Ticks a second of the clocks we report.
-const NANOSECONDS: u64 = 1_000_000_000;
+pub const NANOSECONDS: u64 = 1_000_000_000;
 
 impl Host {
     /// Opening again is allowed: a driver that was killed does not close.
@@ -70,7 +51,7 @@ impl Host {
     ) -> Verdict {
         call.vgpu.check_adapter(request.body().adapter)?;
         self.close_adapter(call.vgpu);
-        call.answer(request, &NoFixedReply, ())
+        call.acknowledge(request, &self.config.choices)
     }
 
     pub(crate) fn internal_adapter_info(
@@ -83,11 +64,7 @@ impl Host {
         let reply = AdapterInfo {
             device_types: DeviceTypes::VIRTUAL_RENDER_DEVICE,
             driver_ddi_version: DRIVER_MODEL,
-            caps: if self.config.async_messages {
-                AdapterCaps::ASYNC_MSG_ENABLED
-            } else {
-                AdapterCaps::EMPTY
-            },
+            caps: self.adapter_caps(),
             host_adapter_luid: config.host_adapter_luid,
             host_vgpu_luid: config.vgpu_luid,
             ..AdapterInfo::default()
@@ -99,6 +76,21 @@ impl Host {
         call.answer(request, &reply, ())
     }
 
+    fn adapter_caps(&self) -> AdapterCaps {
+        let choices = &self.config.choices;
+        let queues = AdapterCaps::HW_SCH_ENABLED
+            | AdapterCaps::HW_SCH_CAPABLE
+            | AdapterCaps::from_bits(HW_SUPPORT_STABLE);
+        [
+            (self.config.async_messages, AdapterCaps::ASYNC_MSG_ENABLED),
+            (choices.hw_scheduling, queues),
+            (choices.host_sharing, AdapterCaps::IS_VAIL_SUPPORTED),
+        ]
+        .into_iter()
+        .filter(|(there, _)| *there)
+        .fold(AdapterCaps::EMPTY, |caps, (_, cap)| caps | cap)
+    }
+
     pub(crate) fn query_adapter_info(
         &mut self,
         call: &Call,
@@ -107,7 +99,7 @@ impl Host {
     ) -> Verdict {
         let vgpu = self.vgpu(call.vgpu)?;
         let input = request.tail();
-        let answer = vgpu.query(request.body().query_type, input)?;
+        let answer = vgpu.query(&self.config.choices, request.body().query_type, input)?;
         if answer.len() > input.len() {
             return Err(NtStatus::BUFFER_TOO_SMALL);
         }
@@ -141,49 +133,5 @@ impl Host {
             },
         };
         call.answer(request, &reply, ())
-    }
-}
-
-impl Vgpu {
-    /// Answers an adapter query with as many bytes as its answer has.
-    fn query(&self, query: QueryType, input: &[u8]) -> Result<Vec<u8>, NtStatus> {
-        let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        Ok(match query {
-            QueryType::UM_DRIVER_PRIVATE => self.config.engine.to_bytes().to_vec(),
-            QueryType::ADAPTER_TYPE | QueryType::ADAPTER_TYPE_RENDER => {
-                let mut flags =
-                    AdapterTypeFlags::RENDER_SUPPORTED | AdapterTypeFlags::PARAVIRTUALIZED;
-                if self.config.compute_only {
-                    flags = flags | AdapterTypeFlags::COMPUTE_ONLY;
-                }
-                words(&[flags.bits()])
-            }
-            query::SEGMENT_SIZE => {
-                let sizes = [self.config.memory.local, 0, self.config.memory.non_local];
-                sizes.iter().flat_map(|size| size.to_le_bytes()).collect()
-            }
-            query::DRIVER_VERSION => words(&[DRIVER_MODEL]),
-            query::PHYSICAL_ADAPTER_COUNT => words(&[1]),
-            query::PHYSICAL_ADAPTER_IDS => {
-                if input.get(..4).is_some_and(|index| index != [0; 4]) {
-                    return Err(NtStatus::INVALID_PARAMETER);
-                }
-                let device = if self.config.compute_only {
-                    PCI_DEVICE_COMPUTE
-                } else {
-                    PCI_DEVICE_RENDER
-                };
-                let (vendor, device) = (u32::from(PCI_VENDOR), u32::from(device));
-                words(&[0, vendor, device, 0, 0, 0, BUS_PCI])
-            }
-            query::DRIVER_DESCRIPTION | query::DRIVER_DESCRIPTION_RENDER => self
-                .config
-                .name
-                .encode_utf16()
-                .chain([0])
-                .flat_map(u16::to_le_bytes)
-                .collect(),
-            _ => return Err(NtStatus::NOT_SUPPORTED),
-        })
     }
 }

@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
-use gpupv::{Command, Handle, NtStatus, Request, Version, MAX_REPLY};
+use gpupv::{Command, CommandHeader, Handle, NoFixedReply, NtStatus, Request, Version, MAX_REPLY};
 
 use crate::backing::Backing;
+use crate::choices::Choices;
 use crate::env::{Channel, VgpuId};
 use crate::job::JobId;
 
@@ -82,12 +83,29 @@ impl Call {
         })
     }
 
+    /// The header of the command, as the replies that repeat the request begin with it.
+    pub fn header<C: Command>(&self) -> CommandHeader {
+        CommandHeader::new(C::ID.channel(), false, self.process, C::ID.number())
+    }
+
     /// An answer of a command whose reply is a bare status: success.
     pub fn done<C>(&self, request: &Request<'_, C>) -> Verdict
     where
         C: for<'a> Command<Reply = NtStatus, ReplyTail<'a> = ()>,
     {
         self.answer(request, &NtStatus::SUCCESS, ())
+    }
+
+    /// A completion whose content the documents do not know: nothing, or a status if so chosen.
+    pub fn acknowledge<C>(&self, request: &Request<'_, C>, choices: &Choices) -> Verdict
+    where
+        C: for<'a> Command<Reply = NoFixedReply, ReplyTail<'a> = ()>,
+    {
+        let mut answer = self.answer(request, &NoFixedReply, ())?;
+        if choices.status_in_empty_replies {
+            answer.bytes = bare(NtStatus::SUCCESS);
+        }
+        Ok(answer)
     }
 
     /// The payload that says a command failed, in the shape of its reply.

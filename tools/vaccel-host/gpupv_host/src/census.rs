@@ -16,15 +16,18 @@ pub struct Census {
     pub devices: u64,
     /// Execution contexts.
     pub contexts: u64,
+    /// Hardware queues.
+    pub hw_queues: u64,
     /// Paging queues.
     pub paging_queues: u64,
     /// Allocations.
     pub allocations: u64,
     /// Resources.
     pub resources: u64,
-    /// Handles of the whole VM: names of shared fences, NT handles of fences and resources.
+    /// Handles of the whole VM: names of shared fences, NT handles of fences and resources, and
+    /// those of the host.
     pub shared_objects: u64,
-    /// Handles of processes for fences, those of paging queues included.
+    /// Handles of processes for sync objects, fences of paging and hardware queues included.
     pub sync_objects: u64,
     /// Pages of the I/O space that fences have.
     pub fence_pages: u64,
@@ -50,7 +53,7 @@ pub struct Census {
     pub reserved_bytes: u64,
     /// CPU waits without an answer.
     pub cpu_waits: u64,
-    /// Work queued to contexts.
+    /// Work queued to contexts and hardware queues.
     pub queued_work: u64,
     /// Jobs on an engine.
     pub running_jobs: u64,
@@ -74,7 +77,7 @@ impl Host {
     pub fn census(&self) -> Census {
         let mut census = Census {
             processes: count(self.processes.len()),
-            shared_objects: count(self.shared.len()),
+            shared_objects: count(self.shared.len().saturating_add(self.exported.len())),
             pinned_pages: self.pinned_pages,
             committed_bytes: self.vgpus.iter().map(|vgpu| vgpu.memory.committed()).sum(),
             cpu_waits: count(self.cpu_waits.len()),
@@ -106,8 +109,12 @@ impl Host {
                 let counter = match &object.kind {
                     Kind::Device(_) => &mut census.devices,
                     Kind::Context(context) => {
-                        add(&mut census.queued_work, count(context.queue.len()));
+                        add(&mut census.queued_work, count(context.work.queue.len()));
                         &mut census.contexts
+                    }
+                    Kind::HwQueue(queue) => {
+                        add(&mut census.queued_work, count(queue.work.queue.len()));
+                        &mut census.hw_queues
                     }
                     Kind::PagingQueue(_) => &mut census.paging_queues,
                     Kind::Allocation(allocation) => {
@@ -117,7 +124,7 @@ impl Host {
                         &mut census.allocations
                     }
                     Kind::Resource(_) => &mut census.resources,
-                    Kind::Sync(_) => &mut census.sync_objects,
+                    Kind::Sync(_) | Kind::Plain(_) => &mut census.sync_objects,
                 };
                 add(counter, 1);
             }

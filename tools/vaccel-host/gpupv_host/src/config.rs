@@ -5,6 +5,7 @@
 use engine::{BuiltIn, Engine};
 use gpupv::{Guid, Luid};
 
+use crate::choices::Choices;
 use crate::segment::PerSegment;
 
 /// Virtual GPUs of one VM.
@@ -70,6 +71,8 @@ pub struct HostConfig {
     pub max_value_on_error: bool,
     /// Milliseconds that a job may run before its device hangs; 0: any time.
     pub tdr_ms: u32,
+    /// What the documents leave open.
+    pub choices: Choices,
 }
 
 impl Default for HostConfig {
@@ -83,6 +86,7 @@ impl Default for HostConfig {
             paging: PagingMode::Pending,
             max_value_on_error: true,
             tdr_ms: 0,
+            choices: Choices::default(),
         }
     }
 }
@@ -107,6 +111,14 @@ pub struct VgpuConfig {
     pub memory: PerSegment<u64>,
     /// Bytes all allocations that are not guest memory can have together.
     pub commit_limit: u64,
+    /// File name of the user-mode driver, as guests are told.
+    pub umd_file_name: String,
+    /// Folder of the driver on the host, as guests are told.
+    pub driver_store: String,
+    /// The same folder as the guest sees it.
+    pub guest_driver_store: String,
+    /// Version of the driver: four numbers of 16 bits, the first one highest.
+    pub driver_version: u64,
     /// What its engine says about itself.
     pub engine: vaccel_isa::AdapterInfo,
 }
@@ -127,6 +139,10 @@ impl VgpuConfig {
             budget: PerSegment::both(GIB),
             memory: PerSegment::both(GIB),
             commit_limit: DEFAULT_COMMIT_LIMIT,
+            umd_file_name: "libvaccel.so".into(),
+            driver_store: "\\SystemRoot\\System32\\DriverStore\\FileRepository\\vaccel".into(),
+            guest_driver_store: "/usr/lib/wsl/drivers/vaccel".into(),
+            driver_version: 1 << 48,
             engine: BuiltIn.info(),
         }
     }

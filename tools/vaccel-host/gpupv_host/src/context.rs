@@ -2,7 +2,8 @@
 //! Commands on execution contexts (protocol 4.5).
 //!
 //! A context for synchronisation only takes waits, signals, events and changes of addresses, and
-//! refuses submissions: it has no command buffers.
+//! refuses submissions: it has no command buffers. One for hardware queues takes command buffers by
+//! its queues only ([`crate::hw_queue`]), and takes them along when it is destroyed.
 
 use gpupv::{
     CreateContextFlags, CreateContextVirtual, CreateContextVirtualReply, DestroyContext,
@@ -30,7 +31,8 @@ impl Host {
         if body.flags.unknown() != 0 || body.node_ordinal != 0 || body.engine_affinity > 1 {
             return Err(NtStatus::INVALID_PARAMETER);
         }
-        if body.flags.contains(CreateContextFlags::HW_QUEUE_SUPPORTED) {
+        let queues = body.flags.contains(CreateContextFlags::HW_QUEUE_SUPPORTED);
+        if queues && !self.config.choices.hw_scheduling {
             return Err(NtStatus::NOT_SUPPORTED);
         }
         let process = self.process_mut(call.process)?;
@@ -41,8 +43,8 @@ impl Host {
         };
         body.context = process.add(call.vgpu, body.device, Kind::Context(context))?;
         let reply = CreateContextVirtualReply {
+            header: call.header::<CreateContextVirtual>(),
             body,
-            ..CreateContextVirtualReply::default()
         };
         call.answer(request, &reply, request.tail())
     }

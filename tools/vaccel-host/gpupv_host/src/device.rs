@@ -163,10 +163,11 @@ impl Host {
         }
         if let Ok(process) = self.process_mut(process) {
             for (_, object) in process.objects.iter_mut() {
-                if let (true, Kind::Context(context)) = (object.device == device, &mut object.kind)
-                {
-                    context.queue.clear();
-                    context.changes = 0;
+                match &mut object.kind {
+                    _ if object.device != device => {}
+                    Kind::Context(context) => context.work.clear(),
+                    Kind::HwQueue(queue) => queue.work.clear(),
+                    _ => {}
                 }
             }
         }

@@ -20,16 +20,6 @@ use crate::va::VaSpace;
 /// A handler of a command.
 type Handler<C> = for<'a> fn(&mut Host, &Call, &Request<'a, C>, &mut dyn Env) -> Verdict;
 
-/// Answers a command as a host that does not have it.
-fn not_supported<C: Command>(
-    _host: &mut Host,
-    _call: &Call,
-    _request: &Request<'_, C>,
-    _env: &mut dyn Env,
-) -> Verdict {
-    Err(NtStatus::NOT_SUPPORTED)
-}
-
 impl Host {
     pub(crate) fn dispatch(&mut self, channel: Channel, input: MessageIn<'_>, env: &mut dyn Env) {
         self.messages.taken = self.messages.taken.saturating_add(1);
@@ -148,25 +138,21 @@ impl Host {
             CommandId::OpenSyncObject => run!(Self::open_sync_object),
             CommandId::CreateNtSharedObject => run!(Self::create_shared),
             CommandId::DestroyNtSharedObject => run!(Self::destroy_shared),
-            CommandId::ShareObjectWithHost => run!(not_supported::<gpupv::ShareObjectWithHost>),
-            CommandId::IsFeatureEnabledGlobal => {
-                run!(not_supported::<gpupv::IsFeatureEnabledGlobal>)
-            }
-            CommandId::IsFeatureEnabled => run!(not_supported::<gpupv::IsFeatureEnabled>),
-            CommandId::Escape => run!(not_supported::<gpupv::Escape>),
+            CommandId::ShareObjectWithHost => run!(Self::share_with_host),
+            CommandId::IsFeatureEnabledGlobal => run!(Self::is_feature_enabled_global),
+            CommandId::IsFeatureEnabled => run!(Self::is_feature_enabled),
+            CommandId::Escape => run!(Self::escape),
             CommandId::UpdateGpuVirtualAddress => {
                 run!(Self::update_gpu_va)
             }
             CommandId::OpenResource => run!(Self::open_resource),
-            CommandId::QueryStatistics => run!(not_supported::<gpupv::QueryStatistics>),
+            CommandId::QueryStatistics => run!(Self::query_statistics),
             CommandId::ChangeVideoMemoryReservation => {
                 run!(Self::change_reservation)
             }
-            CommandId::CreateHwQueue => run!(not_supported::<gpupv::CreateHwQueue>),
-            CommandId::DestroyHwQueue => run!(not_supported::<gpupv::DestroyHwQueue>),
-            CommandId::SubmitCommandToHwQueue => {
-                run!(not_supported::<gpupv::SubmitCommandToHwQueue>)
-            }
+            CommandId::CreateHwQueue => run!(Self::create_hw_queue),
+            CommandId::DestroyHwQueue => run!(Self::destroy_hw_queue),
+            CommandId::SubmitCommandToHwQueue => run!(Self::submit_to_hw_queue),
             CommandId::UpdateAllocationProperty => {
                 run!(Self::update_allocation_property)
             }
@@ -232,6 +218,7 @@ impl Host {
             CommandId::CreateDevice
                 | CommandId::CreateContextVirtual
                 | CommandId::CreatePagingQueue
+                | CommandId::CreateHwQueue
                 | CommandId::CreateAllocation
                 | CommandId::OpenResource
                 | CommandId::CreateSyncObject
@@ -289,7 +276,7 @@ impl Host {
                 let object_device = process.device_of(call.vgpu, object)?;
                 Ok(object_device.some().unwrap_or(object))
             });
-            if let Ok(device) = device {
+            if let (Ok(device), true) = (device, self.config.choices.async_failure_stops) {
                 tracing::debug!(%device, %status, "asynchronous command failed");
                 let state = ExecutionState::STOPPED;
                 let fault = PageFaultState::default();

@@ -8,13 +8,20 @@ use crate::env::Env;
 use crate::host::Host;
 
 /// Sends guest events.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct GuestEvents {
     /// How many are yet to be lost.
     lose: u64,
+    /// Sent to be handled outside of interrupt context.
+    passive: bool,
 }
 
 impl GuestEvents {
+    /// Events of the one kind or the other.
+    pub fn new(passive: bool) -> Self {
+        Self { lose: 0, passive }
+    }
+
     /// Sends an event, or loses it.
     pub fn signal(&mut self, event: u64, env: &mut dyn Env) {
         if self.lose != 0 {
@@ -22,7 +29,13 @@ impl GuestEvents {
             tracing::debug!(event, "event lost");
             return;
         }
-        send(&Event::Signal(SignalGuestEvent::new(event)), env);
+        let signal = SignalGuestEvent::new(event);
+        let event = if self.passive {
+            Event::SignalPassive(signal)
+        } else {
+            Event::Signal(signal)
+        };
+        send(&event, env);
     }
 }
 

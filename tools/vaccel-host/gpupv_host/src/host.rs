@@ -17,6 +17,7 @@ use crate::fence::FenceValue;
 use crate::gpu_memory::{Content, GpuMemory};
 use crate::guest_events::GuestEvents;
 use crate::handle_table::HandleTable;
+use crate::host_share::Exported;
 use crate::io_pages::IoPages;
 use crate::job::{Cancel, JobId, JobOutcome};
 use crate::messages::MessageCounts;
@@ -27,6 +28,7 @@ use crate::pci::{Negotiation, PciWindow};
 use crate::process::Process;
 use crate::segment::PerSegment;
 use crate::share::Shared;
+use crate::statistics::EngineUse;
 use crate::va::VaTable;
 
 /// No more virtual GPUs can be added.
@@ -41,7 +43,7 @@ pub(crate) struct Vgpu {
     pub(crate) open: bool,
     /// The job its engine runs.
     pub(crate) running: Option<Running>,
-    /// Context that ran last (bits of process and context handle), for fairness among equals.
+    /// Queue that ran last (bits of process and queue handle), for fairness among equals.
     pub(crate) last: (u32, u32),
     /// The next job gives a wrong result.
     pub(crate) flip: bool,
@@ -51,16 +53,22 @@ pub(crate) struct Vgpu {
     pub(crate) offers: Offers,
     /// Where its allocations lie.
     pub(crate) memory: GpuMemory,
+    /// What its engine did.
+    pub(crate) engine_use: EngineUse,
+    /// Jobs that ran for too long.
+    pub(crate) hangs: u32,
 }
 
 /// A job on an engine.
 pub(crate) struct Running {
     pub(crate) job: JobId,
-    /// Whose it is; `None` once its context is gone.
+    /// Whose it is; `None` once its queue is gone.
     pub(crate) owner: Option<Owner>,
     /// The address space it sees.
     pub(crate) table: Arc<VaTable>,
     pub(crate) cancel: Cancel,
+    /// When it began, by the host's clock.
+    pub(crate) started: u64,
     /// It was to give a wrong result.
     pub(crate) flip: bool,
     /// When it is over the limit of time, by the host's clock.
@@ -72,7 +80,8 @@ pub(crate) struct Running {
 pub(crate) struct Owner {
     pub(crate) process: Handle,
     pub(crate) device: Handle,
-    pub(crate) context: Handle,
+    /// A context or a hardware queue.
+    pub(crate) queue: Handle,
 }
 
 /// A CPU wait that has not been answered.
@@ -102,12 +111,14 @@ pub struct Host {
     pub(crate) io: Option<IoPages>,
     pub(crate) cpu_waits: Vec<CpuWait>,
     pub(crate) held: Vec<Held>,
-    /// Contexts that have work queued, by the bits of process and context handle.
+    /// Contexts and hardware queues that have work, by the bits of process and queue handle.
     pub(crate) active: BTreeMap<(u32, u32), (VgpuId, Owner)>,
     /// Allocations whose pages came from a GPADL: that, and the bits of process and allocation.
     pub(crate) by_gpadl: BTreeSet<(u32, u32, u32)>,
     /// Handles of the whole VM: what processes share.
     pub(crate) shared: HandleTable<Shared>,
+    /// What programs of the host can open.
+    pub(crate) exported: HandleTable<Exported>,
     /// Fences to signal once the command being handled has been completed.
     pub(crate) after: Vec<FenceValue>,
     pub(crate) events: GuestEvents,
@@ -122,7 +133,6 @@ impl Host {
     pub fn new(config: HostConfig) -> Self {
         Self {
             negotiation: Arc::new(Negotiation::new(&config)),
-            config,
             vgpus: Vec::new(),
             processes: HandleTable::new(MAX_PROCESSES),
             io: None,
@@ -131,12 +141,14 @@ impl Host {
             active: BTreeMap::new(),
             by_gpadl: BTreeSet::new(),
             shared: HandleTable::new(MAX_SHARED_OBJECTS),
+            exported: HandleTable::new(MAX_SHARED_OBJECTS),
             after: Vec::new(),
-            events: GuestEvents::default(),
+            events: GuestEvents::new(config.choices.passive_events),
             mute: Mute::default(),
             messages: MessageCounts::default(),
             pinned_pages: 0,
             next_job: 0,
+            config,
         }
     }
 
@@ -159,6 +171,8 @@ impl Host {
             flip: false,
             offers: Offers::default(),
             set_budget: PerSegment::default(),
+            engine_use: EngineUse::default(),
+            hangs: 0,
         });
         Ok(id)
     }

@@ -11,13 +11,13 @@
 //! out, and the guest sees what it locks through the I/O space ([`IoSpace`]).
 //!
 //! Objects (protocol 4): a *process* owns handles and, per GPU, an address space; a *device* owns
-//! contexts, paging queues, allocations, resources and fences. Destroying one destroys what is
-//! below it. Pages of a destroyed allocation are no longer touched when the destruction is
+//! contexts, hardware queues, paging queues, allocations, resources and fences. Destroying one destroys
+//! what is below it. Pages of a destroyed allocation are no longer touched when the destruction is
 //! acknowledged.
 //!
 //! The guest is hostile: every message is decoded strictly, every table has a limit (`config`),
 //! arithmetic is checked, and bad input is answered with an NTSTATUS in the shape the command's
-//! reply has. Commands outside what is implemented are answered as by an old host.
+//! reply has. What the documents of the protocol leave open is a choice ([`Choices`]).
 
 #![cfg_attr(
     not(test),
@@ -33,16 +33,20 @@
 
 mod access;
 mod adapter;
+mod adapter_query;
 mod allocation;
 mod backing;
 mod budget;
 mod call;
 mod census;
+mod choices;
 mod config;
 mod context;
 mod device;
 mod dispatch;
 mod env;
+mod escape;
+mod features;
 mod fence;
 mod gaps;
 mod global;
@@ -51,6 +55,8 @@ mod gpuva;
 mod guest_events;
 mod handle_table;
 mod host;
+mod host_share;
+mod hw_queue;
 mod io_pages;
 mod job;
 mod lock;
@@ -60,6 +66,7 @@ mod object;
 mod offer;
 mod paging;
 mod pci;
+mod plain_sync;
 mod process;
 mod property;
 mod remove;
@@ -67,17 +74,20 @@ mod schedule;
 mod segment;
 mod share;
 mod shared_fence;
+mod statistics;
 mod submit;
 mod sync;
 mod sysmem;
 mod time_limit;
 mod update;
 mod va;
+mod work;
 
 #[cfg(test)]
 mod tests;
 
 pub use census::Census;
+pub use choices::{Choice, ChoiceError, Choices, MutexStart, ProgressValues, RunningTime, CHOICES};
 pub use config::{
     HostConfig, PagingMode, VgpuConfig, DEFAULT_COMMIT_LIMIT, MAX_CPU_WAITS, MAX_HELD_COMPLETIONS,
     MAX_LOCKS, MAX_OBJECTS, MAX_PINNED_PAGES, MAX_PROCESSES, MAX_QUEUED_WORK, MAX_SHARED_OBJECTS,

@@ -1,32 +1,33 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The objects of a process (protocol 4): what they hold and who frees them.
 //!
-//! Everything but a device belongs to one, and goes when it goes. A fence that belongs to a paging
-//! queue goes with the queue; one that is shared stays for those who have it too.
+//! Everything but a device belongs to one, and goes when it goes; sync objects without storage belong
+//! to the process. A fence that belongs to a paging queue or a hardware queue goes with the queue, a
+//! hardware queue with its context; a fence that is shared stays for those who have it too.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use engine::Commands;
 use gpupv::{
-    CreateContextFlags, CreateDeviceFlags, ExecutionState, Handle, PageFaultState, SyncObjectFlags,
+    CreateContextFlags, CreateDeviceFlags, CreateHwQueueFlags, ExecutionState, Handle,
+    PageFaultState, SyncObjectFlags,
 };
 use vaccel_isa::Segment;
 
 use crate::backing::Backing;
 use crate::env::VgpuId;
-use crate::fence::{Fence, FenceValue};
+use crate::fence::Fence;
 use crate::io_pages::Shown;
-use crate::job::JobId;
 use crate::offer::Offer;
-use crate::update::Update;
+use crate::plain_sync::PlainSync;
+use crate::work::WorkQueue;
 
 /// An object, and where it belongs.
 #[derive(Debug)]
 pub struct Object {
     /// The virtual GPU it is on.
     pub vgpu: VgpuId,
-    /// The device it belongs to; none for a device.
+    /// The device it belongs to; none for a device and for a sync object without storage.
     pub device: Handle,
     /// What it is.
     pub kind: Kind,
@@ -39,6 +40,8 @@ pub enum Kind {
     Device(Device),
     /// An execution context.
     Context(Context),
+    /// A hardware queue.
+    HwQueue(HwQueue),
     /// A paging queue.
     PagingQueue(PagingQueue),
     /// An allocation.
@@ -47,6 +50,8 @@ pub enum Kind {
     Resource(Resource),
     /// A monitored fence.
     Sync(SyncObject),
+    /// A sync object without storage.
+    Plain(Arc<PlainSync>),
 }
 
 /// A device: container of everything else.
@@ -67,36 +72,29 @@ pub struct Device {
 pub struct Context {
     /// How it was created.
     pub flags: CreateContextFlags,
-    /// What has not begun.
-    pub queue: VecDeque<Work>,
-    /// Changes of GPU addresses in the queue.
-    pub changes: usize,
-    /// The job of this context that the engine runs.
-    pub running: Option<JobId>,
+    /// What it has to do.
+    pub work: WorkQueue,
     /// Global scheduling priority, -7 to 7.
     pub priority: i32,
     /// Priority among the contexts of the process, -7 to 7.
     pub in_process_priority: i32,
 }
 
-/// One thing a context has to do.
+/// A hardware queue: a queue of a context whose progress has a fence.
 #[derive(Debug)]
-pub enum Work {
-    /// Wait until all are reached.
-    Wait(Vec<FenceValue>),
-    /// Run commands.
-    Run(Commands),
-    /// Signal fences; a lower value than the present one only with `rewind`.
-    Signal {
-        /// What to signal.
-        fences: Vec<FenceValue>,
-        /// Allow lower values.
-        rewind: bool,
-    },
-    /// Send a guest event.
-    Event(u64),
-    /// Change GPU addresses.
-    Update(Update),
+pub struct HwQueue {
+    /// The context it belongs to, and goes with.
+    pub context: Handle,
+    /// How it was created.
+    pub flags: CreateHwQueueFlags,
+    /// Its progress fence.
+    pub fence: Arc<Fence>,
+    /// The fence's handle.
+    pub fence_handle: Handle,
+    /// The value that the last submission brings the fence to.
+    pub last: u64,
+    /// What it has to do.
+    pub work: WorkQueue,
 }
 
 /// A paging queue.
@@ -184,8 +182,9 @@ pub struct SyncObject {
 /// How a device came by a fence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// It comes with a paging queue: the host signals it, the guest cannot signal or destroy it.
-    PagingQueue,
+    /// It comes with a paging queue or a hardware queue: the host signals it, the guest cannot signal
+    /// or destroy it.
+    Queue,
     /// It was created there.
     Created,
     /// It was opened there.
@@ -205,7 +204,7 @@ impl SyncObject {
 
     /// Whether the holder may signal it.
     pub fn signals(&self) -> bool {
-        self.origin != Origin::PagingQueue && !self.flags.contains(SyncObjectFlags::NO_SIGNAL)
+        self.origin != Origin::Queue && !self.flags.contains(SyncObjectFlags::NO_SIGNAL)
     }
 
     /// Whether the holder may wait for it.

@@ -11,9 +11,8 @@ use std::sync::Arc;
 
 use gpupv::{
     CreatePagingQueue, CreatePagingQueueReply, DestroyPagingQueue, Evict, EvictReply,
-    ExecutionState, Handle, List, MakeResident, MakeResidentFlags, MakeResidentReply, NoFixedReply,
-    NtStatus, PageFaultState, PagingQueuePriority, Request, SyncObjectFlags,
-    MAX_RESIDENCY_ALLOCATIONS,
+    ExecutionState, Handle, List, MakeResident, MakeResidentFlags, MakeResidentReply, NtStatus,
+    PageFaultState, PagingQueuePriority, Request, SyncObjectFlags, MAX_RESIDENCY_ALLOCATIONS,
 };
 
 use crate::call::{Call, Verdict};
@@ -49,7 +48,7 @@ impl Host {
         let fence = self.new_fence(0)?;
         let process = self.process_mut(call.process)?;
         let none = SyncObjectFlags::EMPTY;
-        let sync = SyncObject::new(Arc::clone(&fence), none, Origin::PagingQueue);
+        let sync = SyncObject::new(Arc::clone(&fence), none, Origin::Queue);
         let sync_object = process.add(call.vgpu, body.device, Kind::Sync(sync))?;
         let queue = Kind::PagingQueue(PagingQueue {
             fence: Arc::clone(&fence),
@@ -75,7 +74,7 @@ impl Host {
         self.process(call.process)?
             .paging_queue(call.vgpu, handle)?;
         self.remove_object(call.process, handle);
-        call.answer(request, &NoFixedReply, ())
+        call.acknowledge(request, &self.config.choices)
     }
 
     /// The fence value and status of a paging operation that succeeds. With

@@ -3,15 +3,21 @@
 //! (protocol 4.2).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use gpupv::{Handle, NtStatus};
 
 use crate::config::MAX_OBJECTS;
 use crate::env::VgpuId;
 use crate::handle_table::{Full, HandleTable};
-use crate::object::{Allocation, Context, Device, Kind, Object, PagingQueue, Resource, SyncObject};
+use crate::object::{
+    Allocation, Context, Device, HwQueue, Kind, Object, PagingQueue, Resource, SyncObject,
+};
+use crate::plain_sync::PlainSync;
 use crate::segment::PerSegment;
+use crate::statistics::EngineUse;
 use crate::va::VaSpace;
+use crate::work::WorkQueue;
 
 /// A host process.
 #[derive(Debug)]
@@ -24,6 +30,8 @@ pub struct Process {
     pub usage: BTreeMap<VgpuId, PerSegment<u64>>,
     /// Reserved bytes, by GPU.
     pub reservations: BTreeMap<VgpuId, PerSegment<u64>>,
+    /// What engines did for it, by GPU.
+    pub engine_use: BTreeMap<VgpuId, EngineUse>,
 }
 
 /// Makes the typed lookups: the object must be on that GPU and of that kind.
@@ -57,6 +65,7 @@ impl Process {
             spaces: BTreeMap::new(),
             usage: BTreeMap::new(),
             reservations: BTreeMap::new(),
+            engine_use: BTreeMap::new(),
         }
     }
 
@@ -73,6 +82,8 @@ impl Process {
         device => Device(Device);
         /// A context.
         context => Context(Context);
+        /// A hardware queue.
+        hw_queue => HwQueue(HwQueue);
         /// A paging queue.
         paging_queue => PagingQueue(PagingQueue);
         /// An allocation.
@@ -81,17 +92,58 @@ impl Process {
         resource => Resource(Resource);
         /// A monitored fence.
         sync => Sync(SyncObject);
+        /// A sync object without storage.
+        plain_sync => Plain(Arc<PlainSync>);
     }
 
     lookups! { mut
         /// A context, to change it.
         context_mut => Context(Context);
+        /// A hardware queue, to change it.
+        hw_queue_mut => HwQueue(HwQueue);
         /// A paging queue, to change it.
         paging_queue_mut => PagingQueue(PagingQueue);
         /// An allocation, to change it.
         allocation_mut => Allocation(Allocation);
         /// A resource, to change it.
         resource_mut => Resource(Resource);
+    }
+
+    /// The work of a context or a hardware queue.
+    pub fn work(&self, vgpu: VgpuId, handle: Handle) -> Result<&WorkQueue, NtStatus> {
+        match &self.object(vgpu, handle)?.kind {
+            Kind::Context(context) => Ok(&context.work),
+            Kind::HwQueue(queue) => Ok(&queue.work),
+            _ => Err(NtStatus::INVALID_HANDLE),
+        }
+    }
+
+    /// The work of a context or a hardware queue, to change it.
+    pub fn work_mut(&mut self, vgpu: VgpuId, handle: Handle) -> Result<&mut WorkQueue, NtStatus> {
+        let object = self.objects.get_mut(handle);
+        let object = object.filter(|object| object.vgpu == vgpu);
+        match object.map(|object| &mut object.kind) {
+            Some(Kind::Context(context)) => Ok(&mut context.work),
+            Some(Kind::HwQueue(queue)) => Ok(&mut queue.work),
+            _ => Err(NtStatus::INVALID_HANDLE),
+        }
+    }
+
+    /// The context that work of a queue counts as: the one itself, or that of a hardware queue.
+    pub fn context_of(&self, vgpu: VgpuId, handle: Handle) -> Result<&Context, NtStatus> {
+        match &self.object(vgpu, handle)?.kind {
+            Kind::HwQueue(queue) => self.context(vgpu, queue.context),
+            _ => self.context(vgpu, handle),
+        }
+    }
+
+    /// The hardware queues of a context.
+    pub fn hw_queues(&self, context: Handle) -> Vec<Handle> {
+        let of_context = |(handle, object): (Handle, &Object)| match &object.kind {
+            Kind::HwQueue(queue) if queue.context == context => Some(handle),
+            _ => None,
+        };
+        self.objects.iter().filter_map(of_context).collect()
     }
 
     /// A device that has not failed.
@@ -144,6 +196,15 @@ impl Process {
             matches.then_some(handle)
         };
         self.objects.iter().filter_map(device).collect()
+    }
+
+    /// What belongs to a GPU and to no device.
+    pub fn of_adapter(&self, vgpu: VgpuId) -> Vec<Handle> {
+        let of_adapter = |(handle, object): (Handle, &Object)| {
+            let matches = object.vgpu == vgpu && matches!(object.kind, Kind::Plain(_));
+            matches.then_some(handle)
+        };
+        self.objects.iter().filter_map(of_adapter).collect()
     }
 
     /// Resident bytes on a GPU.

@@ -37,25 +37,40 @@ impl Host {
             _ => owner.objects.remove(handle)?.kind,
         };
         match kind {
-            Kind::Context(_) => return self.orphan(process, handle),
+            Kind::Context(_) => return self.remove_context(process, handle),
+            Kind::HwQueue(queue) => {
+                self.remove_object(process, queue.fence_handle);
+                return self.orphan(process, handle);
+            }
             Kind::Sync(sync) => self.let_go(&sync),
             Kind::PagingQueue(queue) => {
                 self.remove_object(process, queue.fence_handle);
             }
-            Kind::Device(_) | Kind::Resource(_) | Kind::Allocation(_) => {}
+            Kind::Device(_) | Kind::Resource(_) | Kind::Allocation(_) | Kind::Plain(_) => {}
         }
         None
     }
 
-    /// Cuts the job of a context loose and tells it to stop.
-    fn orphan(&mut self, process: Handle, context: Handle) -> Option<JobId> {
+    /// Removes what goes with a context: its hardware queues. Returns the job that ran for it or for
+    /// one of them; an engine runs one at a time.
+    fn remove_context(&mut self, process: Handle, context: Handle) -> Option<JobId> {
+        let mut job = self.orphan(process, context);
+        let queues = self.processes.get(process).map(|p| p.hw_queues(context));
+        for queue in queues.unwrap_or_default() {
+            job = self.remove_object(process, queue).or(job);
+        }
+        job
+    }
+
+    /// Cuts the job of a queue loose and tells it to stop.
+    fn orphan(&mut self, process: Handle, queue: Handle) -> Option<JobId> {
         let mut runs = self
             .vgpus
             .iter_mut()
             .filter_map(|vgpu| vgpu.running.as_mut());
         let run = runs.find(|run| {
             let owner = run.owner;
-            owner.is_some_and(|owner| owner.process == process && owner.context == context)
+            owner.is_some_and(|owner| owner.process == process && owner.queue == queue)
         })?;
         run.owner = None;
         run.cancel.cancel();
@@ -129,6 +144,7 @@ impl Host {
             .into_iter()
             .filter_map(|handle| self.remove_object(process, handle))
             .collect();
+        self.drop_exports_of(process);
         self.processes.remove(process);
         self.cpu_waits.retain(|wait| wait.process != process);
         jobs
@@ -141,11 +157,16 @@ impl Host {
         };
         closed.open = false;
         self.remove_shared_on(vgpu);
+        self.drop_exports_on(vgpu);
         let processes: Vec<Handle> = self.processes.iter().map(|(handle, _)| handle).collect();
         for process in processes {
             let devices = self.processes.get(process).map(|p| p.devices(vgpu));
             for device in devices.unwrap_or_default() {
                 self.remove_device(process, device);
+            }
+            let rest = self.processes.get(process).map(|p| p.of_adapter(vgpu));
+            for handle in rest.unwrap_or_default() {
+                self.remove_object(process, handle);
             }
             if let Some(process) = self.processes.get_mut(process) {
                 process.spaces.remove(&vgpu);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What runs when: the queues of contexts, engines, CPU waits.
+//! What runs when: the queues of contexts and hardware queues, engines, CPU waits.
 //!
-//! A context does its work strictly in order. A wait that is not over blocks its own context only.
-//! An engine runs one job at a time; of the contexts that have one ready, those of the highest
-//! priority take turns.
+//! A context does its work strictly in order, and so does a hardware queue; those of one context do
+//! not wait for each other. A wait that is not over blocks its own queue only. An engine runs one job
+//! at a time; of the queues that have one ready, those whose context has the highest priority take
+//! turns. Of several queues that wait for one mutex the first to be looked at gets it.
 
 use std::sync::Arc;
 
@@ -15,15 +16,27 @@ use crate::fence::FenceValue;
 use crate::guest_events::GuestEvents;
 use crate::host::{Host, Owner, Running, Vgpu};
 use crate::job::{Cancel, Job, JobId, JobOutcome};
-use crate::object::{Context, Kind, Work};
+use crate::object::Context;
+use crate::work::{Work, WorkQueue};
 
-impl Context {
+impl WorkQueue {
     /// Does what can be done now. Returns whether anything was.
     fn advance(&mut self, events: &mut GuestEvents, env: &mut dyn Env) -> bool {
         let mut progress = false;
         while self.running.is_none() {
-            match self.queue.front() {
+            match self.queue.front_mut() {
                 Some(Work::Wait(fences)) if fences.iter().all(|pair| pair.reached()) => {}
+                Some(Work::Acquire(syncs)) => {
+                    syncs.retain(|one| !one.sync.acquire(one.value));
+                    if !syncs.is_empty() {
+                        break;
+                    }
+                }
+                Some(Work::Release(syncs)) => {
+                    for one in syncs {
+                        one.sync.signal(one.value, events, env);
+                    }
+                }
                 Some(Work::Signal { fences, rewind }) => {
                     for pair in fences {
                         pair.fence.signal(pair.value, *rewind);
@@ -45,7 +58,9 @@ impl Context {
             _ => None,
         }
     }
+}
 
+impl Context {
     /// Which contexts go first: global priority, then priority in the process.
     fn rank(&self) -> (i32, i32) {
         (self.priority, self.in_process_priority)
@@ -71,8 +86,8 @@ impl Host {
         let processes = &self.processes;
         self.active.retain(|_, (vgpu, owner)| {
             let process = processes.get(owner.process);
-            let context = process.and_then(|p| p.context(*vgpu, owner.context).ok());
-            context.is_some_and(|context| !context.queue.is_empty())
+            let work = process.and_then(|p| p.work(*vgpu, owner.queue).ok());
+            work.is_some_and(|work| !work.queue.is_empty())
         });
         let events = &mut self.events;
         self.cpu_waits.retain(|wait| {
@@ -95,17 +110,17 @@ impl Host {
         }
     }
 
-    /// Does what a context can do now. Returns whether anything was done.
+    /// Does what a queue can do now. Returns whether anything was done.
     fn advance(&mut self, vgpu: VgpuId, owner: Owner, env: &mut dyn Env) -> bool {
         let mut progress = false;
         loop {
             let process = self.processes.get_mut(owner.process);
-            let context = process.and_then(|p| p.context_mut(vgpu, owner.context).ok());
-            let Some(context) = context else {
+            let work = process.and_then(|p| p.work_mut(vgpu, owner.queue).ok());
+            let Some(work) = work else {
                 return progress;
             };
-            progress |= context.advance(&mut self.events, env);
-            let Some(update) = context.take_update() else {
+            progress |= work.advance(&mut self.events, env);
+            let Some(update) = work.take_update() else {
                 return progress;
             };
             self.apply(vgpu, owner, update, env);
@@ -113,18 +128,21 @@ impl Host {
         }
     }
 
-    /// The context whose job an idle engine takes next.
-    fn next_context(&self, id: VgpuId, last: (u32, u32)) -> Option<(Owner, Commands)> {
+    /// The queue whose job an idle engine takes next.
+    fn next_queue(&self, id: VgpuId, last: (u32, u32)) -> Option<(Owner, Commands)> {
         let mut best = None;
         for (at, (vgpu, owner)) in self.active.iter().filter(|(_, (vgpu, _))| *vgpu == id) {
-            let process = self.processes.get(owner.process);
-            let context = process.and_then(|p| p.context(*vgpu, owner.context).ok());
-            let Some((candidate, commands)) = context.and_then(|c| Some((c, c.ready()?))) else {
+            let candidate = self.processes.get(owner.process).and_then(|process| {
+                let commands = process.work(*vgpu, owner.queue).ok()?.ready()?;
+                let context = process.context_of(*vgpu, owner.queue).ok()?;
+                Some((context.rank(), commands))
+            });
+            let Some((priority, commands)) = candidate else {
                 continue;
             };
             // Among equals those after the last one come first, in order of their handles.
             let turn = std::cmp::Reverse((*at <= last, *at));
-            let rank = (candidate.rank(), turn);
+            let rank = (priority, turn);
             if best.as_ref().is_none_or(|(highest, _, _)| rank > *highest) {
                 best = Some((rank, *owner, commands));
             }
@@ -140,31 +158,36 @@ impl Host {
         if vgpu.running.is_some() {
             return;
         }
-        let Some((owner, commands)) = self.next_context(id, vgpu.last) else {
+        let Some((owner, commands)) = self.next_queue(id, vgpu.last) else {
             return;
         };
-        let deadline = self.job_deadline(id, owner, env.now_ns());
+        let started = env.now_ns();
+        let deadline = self.job_deadline(id, owner, started);
         let job = JobId(self.next_job);
         self.next_job = self.next_job.wrapping_add(1);
         let Some(process) = self.processes.get_mut(owner.process) else {
             return;
         };
         let table = process.spaces.entry(id).or_default().snapshot();
-        if let Ok(context) = process.context_mut(id, owner.context) {
-            context.queue.pop_front();
-            context.running = Some(job);
+        if let Ok(work) = process.work_mut(id, owner.queue) {
+            work.queue.pop_front();
+            work.running = Some(job);
         }
         let cancel = Cancel::default();
         let Some(vgpu) = self.vgpus.get_mut(id.index()) else {
             return;
         };
-        vgpu.last = (owner.process.raw(), owner.context.raw());
+        let switched = vgpu.last != (owner.process.raw(), owner.queue.raw());
+        vgpu.engine_use.begin(switched);
+        process.engine_use.entry(id).or_default().begin(switched);
+        vgpu.last = (owner.process.raw(), owner.queue.raw());
         let flip = std::mem::take(&mut vgpu.flip);
         vgpu.running = Some(Running {
             job,
             owner: Some(owner),
             table: Arc::clone(&table),
             cancel: cancel.clone(),
+            started,
             flip,
             deadline,
         });
@@ -178,19 +201,27 @@ impl Host {
         env.start_job(id, job);
     }
 
-    /// Takes the outcome of a job: its context goes on, or its device fails.
+    /// Takes the outcome of a job: its queue goes on, or its device fails.
     pub(crate) fn job_done(&mut self, job: JobId, outcome: JobOutcome, env: &mut dyn Env) {
-        let mut vgpus = self.vgpus.iter_mut();
-        let runs = |vgpu: &&mut Vgpu| vgpu.running.as_ref().is_some_and(|run| run.job == job);
+        let mut vgpus = self.vgpus.iter_mut().enumerate();
+        let runs = |(_, vgpu): &(usize, &mut Vgpu)| {
+            vgpu.running.as_ref().is_some_and(|run| run.job == job)
+        };
         let found = vgpus.find(runs);
-        let Some((vgpu, running)) = found.and_then(|v| v.running.take().map(|run| (v, run))) else {
+        let found = found.and_then(|(id, v)| Some((VgpuId(id), v.running.take()?, v)));
+        let Some((id, running, vgpu)) = found else {
             tracing::debug!(?job, "outcome of an unknown job");
             return;
         };
         // A job that wrote nothing leaves the wrong result to the next one.
         let flipped = matches!(outcome, JobOutcome::Ran { flipped: true, .. });
         vgpu.flip |= running.flip && !flipped;
+        let ns = env.now_ns().saturating_sub(running.started);
+        vgpu.engine_use.end(ns);
         if let Some(owner) = running.owner {
+            if let Some(process) = self.processes.get_mut(owner.process) {
+                process.engine_use.entry(id).or_default().end(ns);
+            }
             self.finish(owner, outcome, env);
         }
         for held in std::mem::take(&mut self.held) {
@@ -200,10 +231,10 @@ impl Host {
 
     fn finish(&mut self, owner: Owner, outcome: JobOutcome, env: &mut dyn Env) {
         if let Some(process) = self.processes.get_mut(owner.process) {
-            if let Some(Kind::Context(context)) =
-                process.objects.get_mut(owner.context).map(|o| &mut o.kind)
-            {
-                context.running = None;
+            let vgpu = process.objects.get(owner.queue).map(|object| object.vgpu);
+            let work = vgpu.and_then(|vgpu| process.work_mut(vgpu, owner.queue).ok());
+            if let Some(work) = work {
+                work.running = None;
             }
         }
         let (state, fault) = match outcome {

@@ -59,6 +59,16 @@ struct SharedAllocation {
     writable: bool,
 }
 
+impl Shared {
+    /// Where it is.
+    pub fn vgpu(&self) -> VgpuId {
+        match self {
+            Self::Resource(SharedResource { vgpu, .. }) | Self::FenceKept { vgpu, .. } => *vgpu,
+            Self::Fence(fence) => fence.vgpu(),
+        }
+    }
+}
+
 #[cfg(test)]
 impl Shared {
     /// What it keeps.
@@ -78,22 +88,36 @@ impl Host {
         request: &Request<'_, CreateNtSharedObject>,
         _env: &mut dyn Env,
     ) -> Verdict {
-        let process = self.process(call.process)?;
-        let object = process.objects.get(request.body().object);
+        if self.shared.room() == 0 {
+            return Err(NtStatus::NO_MEMORY);
+        }
+        let shared = self.what_is_shared(call.process, request.body().object)?;
+        let shared_handle = self.add_shared(shared)?;
+        call.answer(request, &CreateNtSharedObjectReply { shared_handle }, ())
+    }
+
+    /// What a handle for a shareable object keeps, counted as kept.
+    pub(crate) fn what_is_shared(
+        &mut self,
+        process: Handle,
+        object: Handle,
+    ) -> Result<Shared, NtStatus> {
+        let process = self.process(process)?;
+        let object = process.objects.get(object);
         let object = object.ok_or(NtStatus::INVALID_HANDLE)?;
         let vgpu = object.vgpu;
-        let shared_handle = match &object.kind {
+        match &object.kind {
             Kind::Resource(resource) => {
                 let allocations = contents(process, vgpu, resource)?;
-                self.add_shared(Shared::Resource(SharedResource { vgpu, allocations }))?
+                Ok(Shared::Resource(SharedResource { vgpu, allocations }))
             }
             Kind::Sync(sync) => {
                 let name = sync.name.some().ok_or(NtStatus::ACCESS_DENIED)?;
-                self.keep_fence(vgpu, name)?
+                self.hold(name);
+                Ok(Shared::FenceKept { vgpu, name })
             }
-            _ => return Err(NtStatus::INVALID_HANDLE),
-        };
-        call.answer(request, &CreateNtSharedObjectReply { shared_handle }, ())
+            _ => Err(NtStatus::INVALID_HANDLE),
+        }
     }
 
     /// Gives something a handle of the whole VM.
@@ -119,25 +143,29 @@ impl Host {
         if matches!(self.shared.get(handle), Some(Shared::Fence(_))) {
             return false;
         }
-        match self.shared.remove(handle) {
-            Some(Shared::Resource(resource)) => {
+        let gone = self.shared.remove(handle);
+        gone.map(|shared| self.drop_shared(shared)).is_some()
+    }
+
+    /// Gives up what a handle kept.
+    pub(crate) fn drop_shared(&mut self, shared: Shared) {
+        match shared {
+            Shared::Resource(resource) => {
                 for allocation in resource.allocations {
                     self.release_content(allocation.content);
                 }
             }
-            Some(Shared::FenceKept { name, .. }) => self.let_go_of(name),
-            Some(Shared::Fence(_)) | None => return false,
+            Shared::FenceKept { name, .. } => self.let_go_of(name),
+            // Its last handle frees it.
+            Shared::Fence(_) => {}
         }
-        true
     }
 
     /// Drops the NT handles of what is on a GPU.
     pub(crate) fn remove_shared_on(&mut self, on: VgpuId) {
-        let there = |(handle, shared): (Handle, &Shared)| match shared {
-            Shared::Resource(SharedResource { vgpu, .. }) | Shared::FenceKept { vgpu, .. } => {
-                (*vgpu == on).then_some(handle)
-            }
-            Shared::Fence(_) => None,
+        let there = |(handle, shared): (Handle, &Shared)| {
+            let named = matches!(shared, Shared::Fence(_));
+            (!named && shared.vgpu() == on).then_some(handle)
         };
         for handle in self.shared.iter().filter_map(there).collect::<Vec<_>>() {
             self.remove_shared(handle);

@@ -32,6 +32,13 @@ pub struct SharedFence {
     no_gpu_access: bool,
 }
 
+impl SharedFence {
+    /// Where it is.
+    pub fn vgpu(&self) -> VgpuId {
+        self.vgpu
+    }
+}
+
 /// What opening may ask for.
 const OPENING: SyncObjectFlags = SyncObjectFlags::SHARED
     .union(SyncObjectFlags::NT_SECURITY_SHARING)
@@ -111,15 +118,8 @@ impl Host {
         Ok(SyncObject::new(fence, flags, Origin::Opened))
     }
 
-    /// An NT handle for the fence of a name.
-    pub(crate) fn keep_fence(&mut self, vgpu: VgpuId, name: Handle) -> Result<Handle, NtStatus> {
-        let handle = self.add_shared(Shared::FenceKept { vgpu, name })?;
-        self.hold(name);
-        Ok(handle)
-    }
-
     /// Counts one handle more.
-    fn hold(&mut self, name: Handle) {
+    pub(crate) fn hold(&mut self, name: Handle) {
         if let Some(Shared::Fence(shared)) = self.shared.get_mut(name) {
             shared.handles = shared.handles.saturating_add(1);
         }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Monitored fences: creating, destroying, signalling, waiting (protocol 4.9 and 5).
+//! Sync objects: creating, destroying, signalling, waiting (protocol 4.9 and 5).
 //!
-//! Other kinds of sync objects are not supported, nor fences across GPUs or ahead of the pipeline's
-//! end. What a handle may do is a matter of the handle: the fence may be signalled by others.
+//! What is said here of fences is about monitored ones; the kinds without storage are in
+//! [`crate::plain_sync`]. Not supported are fences across GPUs or ahead of the pipeline's end. What a handle may do is a matter of the handle: the fence may be signalled by others.
 //! Handles of one process work in all its devices and contexts on the same GPU.
 //!
 //! A CPU wait is always answered by an event, also when its condition held at once, and when a
@@ -26,8 +26,10 @@ use crate::config::MAX_CPU_WAITS;
 use crate::env::{Env, VgpuId};
 use crate::fence::{Fence, FenceValue};
 use crate::host::{CpuWait, Host};
-use crate::object::{Kind, Origin, SyncObject, Work};
+use crate::object::{Kind, Origin, SyncObject};
+use crate::plain_sync::PlainSync;
 use crate::process::Process;
+use crate::work::{PlainValue, Work};
 
 /// Highest value of the mask of engines: there is one.
 const ENGINES: u32 = 1;
@@ -78,6 +80,9 @@ impl Host {
     ) -> Verdict {
         let body = request.body();
         let flags = body.info.flags;
+        if let Some(plain) = PlainSync::from_wire(&body.info, self.config.choices.mutex_start)? {
+            return self.add_plain_sync(call, request, plain);
+        }
         let Some(args) = body.info.as_monitored_fence() else {
             return Err(match body.info.kind.name() {
                 Some(_) => NtStatus::NOT_SUPPORTED,
@@ -108,6 +113,25 @@ impl Host {
         call.answer(request, &reply, ())
     }
 
+    /// Adds an object without storage: it is the adapter's, but a device that is named has to be one.
+    fn add_plain_sync(
+        &mut self,
+        call: &Call,
+        request: &Request<'_, CreateSyncObject>,
+        plain: PlainSync,
+    ) -> Verdict {
+        let process = self.process_mut(call.process)?;
+        if let Some(device) = request.body().device.some() {
+            process.working_device(call.vgpu, device)?;
+        }
+        let kind = Kind::Plain(Arc::new(plain));
+        let reply = CreateSyncObjectReply {
+            sync_object: process.add(call.vgpu, Handle::NONE, kind)?,
+            ..CreateSyncObjectReply::default()
+        };
+        call.answer(request, &reply, ())
+    }
+
     /// A global command: the object may be on any GPU.
     pub(crate) fn destroy_sync_object(
         &mut self,
@@ -118,7 +142,8 @@ impl Host {
         let handle = request.body().sync_object;
         let process = self.process(call.process)?;
         match process.objects.get(handle).map(|object| &object.kind) {
-            Some(Kind::Sync(sync)) if sync.origin != Origin::PagingQueue => {}
+            Some(Kind::Sync(sync)) if sync.origin != Origin::Queue => {}
+            Some(Kind::Plain(_)) => {}
             Some(Kind::Sync(_)) => return Err(NtStatus::INVALID_PARAMETER),
             _ => return Err(NtStatus::INVALID_HANDLE),
         }
@@ -135,7 +160,7 @@ impl Host {
         let tail = request.tail();
         let device = request.body().device();
         let subject = tail.contexts.first().or(device).unwrap_or(Handle::NONE);
-        let result = self.signal(call, request);
+        let result = self.signal(call, request, env);
         self.report(call, subject, result, env)?;
         call.done(request)
     }
@@ -144,6 +169,7 @@ impl Host {
         &mut self,
         call: &Call,
         request: &Request<'_, SignalSyncObject>,
+        env: &mut dyn Env,
     ) -> Result<(), NtStatus> {
         let (body, tail) = (request.body(), request.tail());
         let known = SignalFlags::SIGNAL_AT_SUBMISSION
@@ -159,6 +185,10 @@ impl Host {
             return self.enqueue(call, context, Work::Event(event));
         }
         let process = self.process(call.process)?;
+        let first = tail.objects.first().unwrap_or(Handle::NONE);
+        if process.plain_sync(call.vgpu, first).is_ok() {
+            return self.signal_plain(call, request, env);
+        }
         let fences = pairs(
             process,
             call.vgpu,
@@ -177,7 +207,7 @@ impl Host {
             _ => return Err(NtStatus::INVALID_PARAMETER),
         }
         for context in tail.contexts.iter() {
-            self.check_room(call, context)?;
+            self.check_room(call, context, tail.contexts.len())?;
         }
         if now || device.is_some() {
             let lower = |pair: &FenceValue| pair.value < pair.fence.value();
@@ -192,6 +222,41 @@ impl Host {
         for context in tail.contexts.iter() {
             let fences = fences.clone();
             self.enqueue(call, context, Work::Signal { fences, rewind })?;
+        }
+        Ok(())
+    }
+
+    /// The legacy form: objects without storage, one value for all, by contexts.
+    fn signal_plain(
+        &mut self,
+        call: &Call,
+        request: &Request<'_, SignalSyncObject>,
+        env: &mut dyn Env,
+    ) -> Result<(), NtStatus> {
+        let (body, tail) = (request.body(), request.tail());
+        let process = self.process(call.process)?;
+        let value = body.fence_value;
+        let syncs = plain_values(
+            process,
+            call.vgpu,
+            (tail.objects, value),
+            MAX_SIGNAL_OBJECTS,
+        )?;
+        let rewinds = body.flags.contains(SignalFlags::ALLOW_FENCE_REWIND);
+        if tail.contexts.is_empty() || body.device().is_some() || rewinds {
+            return Err(NtStatus::INVALID_PARAMETER);
+        }
+        for context in tail.contexts.iter() {
+            self.check_room(call, context, tail.contexts.len())?;
+        }
+        if body.flags.contains(SignalFlags::SIGNAL_AT_SUBMISSION) {
+            for one in &syncs {
+                one.sync.signal(one.value, &mut self.events, env);
+            }
+            return Ok(());
+        }
+        for context in tail.contexts.iter() {
+            self.enqueue(call, context, Work::Release(syncs.clone()))?;
         }
         Ok(())
     }
@@ -214,11 +279,19 @@ impl Host {
         request: &Request<'_, WaitForSyncObjectFromGpu>,
     ) -> Result<(), NtStatus> {
         let (body, tail) = (request.body(), request.tail());
+        let process = self.process(call.process)?;
         if body.legacy_fence_object.get() {
-            return Err(NtStatus::NOT_SUPPORTED);
+            // Of the values only the first one counts.
+            let value = tail.fence_values.first().unwrap_or(0);
+            let most = MAX_WAIT_OBJECTS;
+            let syncs = plain_values(process, call.vgpu, (tail.objects, value), most)?;
+            if !syncs.iter().all(|one| one.sync.waits()) {
+                return Err(NtStatus::INVALID_PARAMETER);
+            }
+            return self.enqueue(call, body.context, Work::Acquire(syncs));
         }
         let fences = pairs(
-            self.process(call.process)?,
+            process,
             call.vgpu,
             (tail.objects, tail.fence_values),
             MAX_WAIT_OBJECTS,
@@ -282,4 +355,22 @@ fn pairs(
         })
     };
     objects.iter().zip(values.iter()).map(pair).collect()
+}
+
+/// Objects without storage, with the one value of a wait or signal.
+fn plain_values(
+    process: &Process,
+    vgpu: VgpuId,
+    (objects, value): (List<'_, Handle>, u64),
+    most: u32,
+) -> Result<Vec<PlainValue>, NtStatus> {
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    if objects.is_empty() || objects.len() > most {
+        return Err(NtStatus::INVALID_PARAMETER);
+    }
+    let named = |handle| {
+        let sync = Arc::clone(process.plain_sync(vgpu, handle)?);
+        Ok(PlainValue { sync, value })
+    };
+    objects.iter().map(named).collect()
 }

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the passing of time does: it ends being mute, and jobs that run for too long.
 //!
-//! A job over the limit hangs its device. A context or device that was created without a time limit
+//! A job over the limit hangs its device. A device, context or hardware queue that was created without a time limit
 //! has none. (Windows has a limit of 2 s unless configured otherwise, for the time it takes to
 //! preempt a job; here nothing preempts, so it is the time that the job runs.)
 
-use gpupv::{CreateContextFlags, CreateDeviceFlags, ExecutionState, PageFaultState};
+use gpupv::{
+    CreateContextFlags, CreateDeviceFlags, CreateHwQueueFlags, ExecutionState, PageFaultState,
+};
 
 use crate::env::{Env, VgpuId};
 use crate::host::{Host, Owner};
@@ -34,22 +36,30 @@ impl Host {
     pub(crate) fn job_deadline(&self, vgpu: VgpuId, owner: Owner, now: u64) -> Option<u64> {
         let limit = u64::from(self.config.tdr_ms).saturating_mul(MILLISECOND);
         let process = self.processes.get(owner.process)?;
-        let context = process.context(vgpu, owner.context).ok()?;
+        let context = process.context_of(vgpu, owner.queue).ok()?;
         let device = process.device(vgpu, owner.device).ok()?;
         let (of_context, of_device) = (
             CreateContextFlags::DISABLE_GPU_TIMEOUT,
             CreateDeviceFlags::DISABLE_GPU_TIMEOUT,
         );
-        let exempt = context.flags.contains(of_context) || device.flags.contains(of_device);
+        let of_queue = CreateHwQueueFlags::DISABLE_GPU_TIMEOUT;
+        let queue = process.hw_queue(vgpu, owner.queue);
+        let exempt = context.flags.contains(of_context)
+            || device.flags.contains(of_device)
+            || queue.is_ok_and(|queue| queue.flags.contains(of_queue));
         (limit != 0 && !exempt).then(|| now.saturating_add(limit))
     }
 
     fn end_overdue_jobs(&mut self, now: u64, env: &mut dyn Env) {
         let mut overdue = Vec::new();
-        for run in self.vgpus.iter_mut().filter_map(|v| v.running.as_mut()) {
+        for vgpu in &mut self.vgpus {
+            let Some(run) = vgpu.running.as_mut() else {
+                continue;
+            };
             // Once each: the job takes its time to end.
             if run.deadline.take_if(|deadline| *deadline <= now).is_some() {
                 overdue.extend(run.owner);
+                vgpu.hangs = vgpu.hangs.saturating_add(1);
             }
         }
         if overdue.is_empty() {

@@ -22,9 +22,9 @@ use crate::env::{Env, VgpuId};
 use crate::fence::FenceValue;
 use crate::gpuva::{memory, without_memory};
 use crate::host::{whole_pages, Host, Owner};
-use crate::object::{Context, Work};
 use crate::process::Process;
 use crate::va::{self, Place, Target, VaError};
+use crate::work::{Work, WorkQueue};
 
 /// A range that gets a new target.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub struct Update {
     pub fence: Option<FenceValue>,
 }
 
-impl Context {
+impl WorkQueue {
     /// The update that comes next, taken off the queue.
     pub(crate) fn take_update(&mut self) -> Option<Update> {
         if self.running.is_some() || !matches!(self.queue.front(), Some(Work::Update(_))) {
@@ -93,8 +93,8 @@ impl Host {
         let update = Update { changes, fence };
         self.enqueue(call, body.context, Work::Update(update))?;
         let process = self.process_mut(call.process)?;
-        let context = process.context_mut(call.vgpu, body.context)?;
-        context.changes = context.changes.saturating_add(count);
+        let work = process.work_mut(call.vgpu, body.context)?;
+        work.changes = work.changes.saturating_add(count);
         call.done(request)
     }
 
@@ -102,7 +102,7 @@ impl Host {
     fn queued_changes(&self) -> usize {
         let queued = |(vgpu, owner): &(VgpuId, Owner)| {
             let process = self.processes.get(owner.process)?;
-            Some(process.context(*vgpu, owner.context).ok()?.changes)
+            Some(process.work(*vgpu, owner.queue).ok()?.changes)
         };
         let all = self.active.values().filter_map(queued);
         all.fold(0, usize::saturating_add)

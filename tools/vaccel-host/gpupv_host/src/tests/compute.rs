@@ -131,7 +131,7 @@ fn turns_and_priorities() {
     let order = |guest: &mut Guest| {
         let mut order = Vec::new();
         while let Some(owner) = guest.host.vgpus[0].running.as_ref().and_then(|r| r.owner) {
-            order.push(owner.context);
+            order.push(owner.queue);
             let (job, outcome) = guest.run_job().unwrap();
             guest.host.engine_done(job.id(), outcome, &mut guest.world);
         }

@@ -27,7 +27,7 @@ fn word() -> impl Strategy<Value = u32> {
     prop_oneof![
         3 => Just(0),
         2 => 0_u32..4,
-        6 => (1_u32..12).prop_map(|index| Handle::pack(0, index, 1).raw()),
+        6 => (1_u32..20).prop_map(|index| Handle::pack(0, index, 1).raw()),
         1 => Just(GPU.adapter_handle().raw()),
         1 => Just(4096),
         1 => any::<u32>(),
@@ -156,6 +156,90 @@ fn own_memory(guest: &mut Guest, setup: &Setup) {
     guest.call(body).unwrap();
 }
 
+/// The part of a conversation about hardware queues and objects without storage.
+fn queues_and_plain_syncs(guest: &mut Guest, setup: &Setup, va: u64) {
+    let body = CreateContextVirtual {
+        device: setup.device,
+        flags: CreateContextFlags::HW_QUEUE_SUPPORTED,
+        ..CreateContextVirtual::default()
+    };
+    let context = guest.send(body, &[]).unwrap().body.context;
+    let body = CreateHwQueue {
+        context,
+        ..CreateHwQueue::default()
+    };
+    let queue = guest.send(body, &[1]).unwrap().body;
+    let info = SyncObjectInfo::mutex(SyncObjectFlags::EMPTY, 0);
+    let body = CreateSyncObject::new(setup.device, info);
+    let mutex = guest.call(body).unwrap().sync_object;
+    let body = WaitForSyncObjectFromGpu {
+        legacy_fence_object: true.into(),
+        ..WaitForSyncObjectFromGpu::new(queue.hwqueue)
+    };
+    let (objects, values) = ([mutex], [0]);
+    let tail = GpuWaitTail {
+        fence_values: (&values).into(),
+        objects: (&objects).into(),
+    };
+    guest.send(body, tail).unwrap();
+    let bytes = guest.stage(4096, |_| ());
+    let body = SubmitCommandToHwQueue {
+        hwqueue: queue.hwqueue,
+        hwqueue_progress_fence_id: 1,
+        command_buffer: va,
+        command_length: bytes,
+        ..SubmitCommandToHwQueue::default()
+    };
+    guest.send(body, SubmitToHwQueueTail::default()).unwrap();
+    let queues = [queue.hwqueue];
+    let tail = SignalTail {
+        objects: (&objects).into(),
+        contexts: (&queues).into(),
+        ..SignalTail::default()
+    };
+    guest.send(SignalSyncObject::default(), tail).unwrap();
+    guest.run_all();
+    let hwqueue = queue.hwqueue;
+    guest.call(DestroyHwQueue { hwqueue, _pad: 0 }).unwrap();
+}
+
+/// The part of a conversation about what the host says of itself, and what it is told.
+fn questions(guest: &mut Guest, setup: &Setup) {
+    let luid = guest.host.vgpus().next().unwrap().1.host_adapter_luid;
+    for kind in 0..11 {
+        let body = QueryStatistics {
+            kind: StatisticsType::from_raw(kind),
+            adapter_luid: luid,
+            ..QueryStatistics::default()
+        };
+        // There are no video sources.
+        assert_eq!(guest.call(body).is_ok(), !(7..9).contains(&kind));
+    }
+    guest.call(IsFeatureEnabled::default()).unwrap();
+    guest.call(IsFeatureEnabledGlobal::default()).unwrap();
+    let body = Escape {
+        adapter: GPU.adapter_handle(),
+        device: setup.device,
+        ..Escape::default()
+    };
+    guest.send(body, &[0; 24]).unwrap();
+    let fence = guest.shared_fence(setup.device);
+    let body = ShareObjectWithHost {
+        device: setup.device,
+        object: fence.sync_object,
+        reserved: 0,
+    };
+    guest.call(body).unwrap();
+    for query in 0..80 {
+        let body = QueryAdapterInfo {
+            query_type: QueryType::from_raw(query),
+            ..QueryAdapterInfo::default()
+        };
+        let request = Request::new(body, &[0; 4096]).unwrap();
+        guest.exchange(&request).unwrap();
+    }
+}
+
 /// The messages of a conversation that uses everything.
 fn conversation() -> Vec<(Channel, Vec<u8>)> {
     let mut guest = Guest::with_process(modern());
@@ -178,6 +262,8 @@ fn conversation() -> Vec<(Channel, Vec<u8>)> {
         .unwrap();
     own_memory(&mut guest, &setup);
     shared_fences(&mut guest, &setup);
+    queues_and_plain_syncs(&mut guest, &setup, va);
+    questions(&mut guest, &setup);
     guest.evict(setup.device, &[allocation]);
     let body = DestroyAllocation {
         device: setup.device,
@@ -210,6 +296,17 @@ proptest! {
         host_memory(&mut guest, &setup);
         let fence = guest.shared_fence(setup.device);
         guest.share(fence.sync_object);
+        let body = CreateContextVirtual {
+            device: setup.device,
+            flags: CreateContextFlags::HW_QUEUE_SUPPORTED,
+            ..CreateContextVirtual::default()
+        };
+        let context = guest.send(body, &[]).unwrap().body.context;
+        let body = CreateHwQueue {
+            context,
+            ..CreateHwQueue::default()
+        };
+        guest.send(body, &[]).unwrap();
         for step in &steps {
             if step.number == FAILURE {
                 let state = ExecutionState::HUNG;
@@ -253,9 +350,9 @@ proptest! {
     /// A good conversation, a few bytes of which are changed, messages left out or sent twice.
     #[test]
     fn damaged_conversation(
-        damage in proptest::collection::vec((0_usize..60, 0_usize..160, any::<u8>()), 1..12),
-        twice in 0_usize..60,
-        dropped in 0_usize..60,
+        damage in proptest::collection::vec((0_usize..200, 0_usize..160, any::<u8>()), 1..24),
+        twice in 0_usize..200,
+        dropped in 0_usize..200,
     ) {
         let mut guest = Guest::new(modern());
         for (number, (channel, mut bytes)) in conversation().into_iter().enumerate() {

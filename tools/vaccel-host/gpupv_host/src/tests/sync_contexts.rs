@@ -117,10 +117,10 @@ fn not_across_processes() {
     guest.finish();
 }
 
-/// Of sync objects there are monitored fences; other kinds are refused as what they are, and numbers
-/// that are no kind as bad ones. Engines that do not exist do not use fences.
+/// A periodic fence is refused as what it is, numbers that are no kind as bad ones. Engines that do
+/// not exist do not use fences; a semaphore starts within its bounds, a notification has an event.
 #[test]
-fn kinds() {
+fn refused_kinds() {
     let mut guest = Guest::with_process(modern());
     let device = guest.device(1);
     let none = SyncObjectFlags::EMPTY;
@@ -133,27 +133,32 @@ fn kinds() {
         engine_affinity: 2,
         ..MonitoredFence::default()
     };
+    let semaphore = |max_count, initial_count| {
+        let counts = Semaphore {
+            max_count,
+            initial_count,
+        };
+        SyncObjectInfo::semaphore(none, &counts)
+    };
+    let shared = SyncObjectFlags::SHARED | SyncObjectFlags::NT_SECURITY_SHARING;
+    let (bad, other) = (NtStatus::INVALID_PARAMETER, NtStatus::NOT_SUPPORTED);
     for (info, status) in [
-        (periodic, NtStatus::NOT_SUPPORTED),
-        (SyncObjectInfo::mutex(none, 0), NtStatus::NOT_SUPPORTED),
-        (SyncObjectInfo::fence(none, 0), NtStatus::NOT_SUPPORTED),
+        (periodic, other),
+        (unknown, bad),
+        (SyncObjectInfo::monitored_fence(none, &engines), bad),
+        (semaphore(0, 0), bad),
+        (semaphore(1, 2), bad),
+        (SyncObjectInfo::cpu_notification(none, 0), bad),
+        (SyncObjectInfo::fence(shared, 0), other),
         (
-            SyncObjectInfo::semaphore(none, &Semaphore::default()),
-            NtStatus::NOT_SUPPORTED,
-        ),
-        (
-            SyncObjectInfo::cpu_notification(none, 3),
-            NtStatus::NOT_SUPPORTED,
-        ),
-        (unknown, NtStatus::INVALID_PARAMETER),
-        (
-            SyncObjectInfo::monitored_fence(none, &engines),
-            NtStatus::INVALID_PARAMETER,
+            SyncObjectInfo::mutex(SyncObjectFlags::from_bits(1 << 20), 0),
+            bad,
         ),
     ] {
         let reply = guest.call(CreateSyncObject::new(device, info));
         assert_eq!(reply.err(), Some(status), "{info:?}");
     }
-    assert_eq!(guest.host.census().fence_pages, 0);
+    let census = guest.host.census();
+    assert_eq!((census.fence_pages, census.sync_objects), (0, 0));
     guest.finish();
 }
