@@ -3,7 +3,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use gpupv_host::{HostConfig, CHOICES};
 use serde::{Deserialize, Serialize};
 
 /// Runs a Linux guest that sees Hyper-V with virtual GPUs.
@@ -79,6 +80,16 @@ pub struct RunArgs {
     /// G.
     #[arg(long, default_value = "8G", value_parser = parse_size)]
     pub commit_limit: u64,
+    /// How the host answers what the documents of the protocol leave open; may be given several
+    /// times, once for each choice.
+    #[arg(
+        long = "choice",
+        value_name = "NAME=VALUE",
+        value_parser = parse_choice,
+        long_help = choices_help(),
+        action = ArgAction::Append
+    )]
+    pub choices: Vec<String>,
     /// How the guest's processors are run.
     #[arg(long, value_enum, default_value_t = AccelArg::Auto)]
     pub accel: AccelArg,
@@ -121,6 +132,39 @@ fn parse_size(text: &str) -> Result<u64, String> {
     number
         .checked_mul(1 << shift)
         .ok_or_else(|| "larger than an address space".into())
+}
+
+/// Makes a choice such as `paging=immediate`.
+///
+/// # Errors
+///
+/// Says what is wrong if there is no such choice or value.
+pub fn choose(config: &mut HostConfig, text: &str) -> Result<(), String> {
+    let pair = text.split_once('=');
+    let (name, value) = pair.ok_or("a choice is NAME=VALUE")?;
+    config
+        .choose(name, value)
+        .map_err(|error| error.to_string())
+}
+
+/// Checks a choice.
+fn parse_choice(text: &str) -> Result<String, String> {
+    choose(&mut HostConfig::default(), text)?;
+    Ok(text.to_owned())
+}
+
+/// All choices, the usual value of each first.
+fn choices_help() -> String {
+    let mut help =
+        "How the host answers what the documents of the protocol leave open. May be given \
+                    several times. The first value of each is the usual one:"
+            .to_owned();
+    for choice in CHOICES {
+        let [usual, other] = choice.values;
+        let (name, about) = (choice.name, choice.about);
+        help.push_str(&format!("\n  {name}={usual}|{other}: {about}"));
+    }
+    help
 }
 
 #[cfg(test)]
@@ -168,6 +212,42 @@ mod tests {
         let text = serde_json::to_string(&args).unwrap();
         let back: RunArgs = serde_json::from_str(&text).unwrap();
         assert_eq!((back.async_messages, back.tdr_ms), (true, 2000));
+    }
+
+    /// Choices add up, survive the way to the outer machine, are checked at once, and are all in the
+    /// help.
+    #[test]
+    fn choices() {
+        let line = "vaccel-host run --kernel k --initrd i --choice paging=immediate --choice hw-scheduling=off";
+        let Cli {
+            command: Command::Run(args),
+        } = Cli::try_parse_from(line.split(' ')).unwrap();
+        let text = serde_json::to_string(&args).unwrap();
+        let back: RunArgs = serde_json::from_str(&text).unwrap();
+        assert_eq!(back.choices, ["paging=immediate", "hw-scheduling=off"]);
+        let mut config = HostConfig::default();
+        for choice in &back.choices {
+            choose(&mut config, choice).unwrap();
+        }
+        assert!(!config.choices.hw_scheduling);
+        for bad in ["paging", "paging=later", "colour=red"] {
+            let line = [
+                "vaccel-host",
+                "run",
+                "--kernel",
+                "k",
+                "--initrd",
+                "i",
+                "--choice",
+                bad,
+            ];
+            assert!(Cli::try_parse_from(line).is_err(), "{bad}");
+        }
+        let help = Cli::try_parse_from(["vaccel-host", "run", "--help"]);
+        let help = help.unwrap_err().to_string();
+        for choice in CHOICES {
+            assert!(help.contains(choice.name), "{}", choice.name);
+        }
     }
 
     /// A plan's own options come behind the usual ones and take their place.

@@ -7,12 +7,12 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, Context, Result};
+use anyhow::{anyhow, bail, Context, Result};
 use gpupv_host::{Host, HostConfig, PerSegment, VgpuConfig};
 use vmbus_server::{Server, ServerConfig};
 use vmm::{Attachments, End, PciFunction, SparseMemory, StopHandle, Vm, VmConfig};
 
-use crate::cli::RunArgs;
+use crate::cli::{choose, RunArgs};
 use crate::console::Console;
 use crate::control::Lines;
 use crate::device::Device;
@@ -112,14 +112,18 @@ pub fn run(args: &RunArgs, results: Sink) -> Result<u8> {
 
 /// Makes the GPU-PV host and the PCI functions of its virtual GPUs.
 fn gpus(args: &RunArgs) -> Result<(Host, Vec<Arc<dyn PciFunction>>)> {
-    let mut host = Host::new(HostConfig {
+    let mut config = HostConfig {
         version: args.gpupv_version,
         async_messages: args.async_messages,
         mmio_megabytes: args.mmio_megabytes,
         lock_window: args.lock_window,
         tdr_ms: args.tdr_ms,
         ..HostConfig::default()
-    });
+    };
+    for choice in &args.choices {
+        choose(&mut config, choice).map_err(|error| anyhow!("--choice {choice}: {error}"))?;
+    }
+    let mut host = Host::new(config);
     let mut functions: Vec<Arc<dyn PciFunction>> = Vec::new();
     for number in 0..args.vgpu {
         let vgpu = host.add_vgpu(VgpuConfig {
