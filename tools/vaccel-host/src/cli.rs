@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use gpupv_host::{HostConfig, CHOICES};
 use serde::{Deserialize, Serialize};
+use vmbus_server::Version;
 
 /// Runs a Linux guest that sees Hyper-V with virtual GPUs.
 #[derive(Debug, Parser)]
@@ -49,6 +50,9 @@ pub struct RunArgs {
     /// Interface version the GPU-PV host offers: 40 (current) or 27 (legacy).
     #[arg(long, default_value_t = 40)]
     pub gpupv_version: u32,
+    /// Newest VMBus version of the host: 4.0, 4.1, 5.0, 5.1, 5.2 or 5.3.
+    #[arg(long, default_value_t = Version::V5_3)]
+    pub vmbus_version: Version,
     /// Have the guest send submissions, signals and waits without waiting for an answer.
     #[arg(long)]
     pub async_messages: bool,
@@ -205,13 +209,15 @@ mod tests {
     /// What a host does differently survives the way to the outer machine.
     #[test]
     fn other_hosts_round_trip() {
-        let line = "vaccel-host run --kernel k --initrd i --async-messages --tdr-ms 2000";
+        let line = "vaccel-host run --kernel k --initrd i --async-messages --tdr-ms 2000 \
+                    --vmbus-version 4.1";
         let Cli {
             command: Command::Run(args),
         } = Cli::try_parse_from(line.split(' ')).unwrap();
         let text = serde_json::to_string(&args).unwrap();
         let back: RunArgs = serde_json::from_str(&text).unwrap();
         assert_eq!((back.async_messages, back.tdr_ms), (true, 2000));
+        assert_eq!(back.vmbus_version, Version::V4_1);
     }
 
     /// Choices add up, survive the way to the outer machine, are checked at once, and are all in the
@@ -270,6 +276,7 @@ mod tests {
             "--timeout=0",
             "--mmio-megabytes=0",
             "--tdr-ms=-1",
+            "--vmbus-version=6.0",
         ] {
             let line = ["vaccel-host", "run", "--kernel", "k", "--initrd", "i", bad];
             assert!(Cli::try_parse_from(line).is_err(), "{bad}");

@@ -61,7 +61,11 @@ pub fn run(args: &RunArgs, results: Sink) -> Result<u8> {
     let vm = Vm::new(&config, attachments).context("cannot make the machine")?;
 
     let memory = vm.memory();
-    let server = Server::new(ServerConfig::new(u32::from(smp)), Arc::clone(&memory));
+    let bus = ServerConfig {
+        max_version: args.vmbus_version,
+        ..ServerConfig::new(u32::from(smp))
+    };
+    let server = Server::new(bus, Arc::clone(&memory));
     let inbox = Arc::new(Inbox::new(server.message_connections())?);
     // Set once, here.
     let _ = inbox_cell.set(Arc::clone(&inbox));

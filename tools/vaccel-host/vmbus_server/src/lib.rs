@@ -74,4 +74,4 @@ pub use server::{
     Limits, OfferError, PostError, Server, ServerConfig, UnknownChannel, UnknownConnection,
 };
 pub use snapshot::ServerSnapshot;
-pub use version::Version;
+pub use version::{UnknownVersion, Version};

@@ -72,7 +72,14 @@ layout!(
 );
 layout!(
     /// Host: whether the version is accepted.
-    VersionResponse, 8, { supported: u8, state: u8, padding: U16, message_connection: U32, }
+    VersionResponse, 8, {
+        supported: u8,
+        state: u8,
+        padding: U16,
+        // Of a version that is accepted: before 5.0 the version, from 5.0 on the connection that takes the
+        // guest's messages. Else 0.
+        version_or_connection: U32,
+    }
 );
 layout!(
     /// Host: a channel.

@@ -3,6 +3,9 @@
 //!
 //! A guest asks for versions from the newest it knows downwards until one is accepted. A contact of a
 //! connected guest means that a new kernel took over (kexec, crash): it ends the old connection.
+//!
+//! Client identifiers and feature flags came with 6.0, which is not served: both are ignored, as by a
+//! host that is older.
 
 use zerocopy::little_endian::{U16, U32};
 
@@ -47,10 +50,10 @@ impl Server {
             supported: accepted.into(),
             state: 0,
             padding: U16::new(0),
-            message_connection: U32::new(if accepted && version >= Version::V5_0 {
-                MESSAGE_CONNECTION_V5
-            } else {
-                0
+            version_or_connection: U32::new(match accepted {
+                true if version >= Version::V5_0 => MESSAGE_CONNECTION_V5,
+                true => version.0,
+                false => 0,
             }),
         };
         let sint = if usable { sint } else { VMBUS_SINT };

@@ -4,3 +4,4 @@
 mod conversations;
 mod fake;
 mod hostile;
+mod versions;
