@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Both ends of a channel talk through real ring bytes.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{mpsc, Arc, Mutex};
 use std::thread;
@@ -618,5 +619,52 @@ proptest! {
         }
         prop_assert_eq!(answered.len(), sizes.len());
         prop_assert!(answered.is_sorted());
+    }
+
+    /// The guest is interrupted exactly for a packet that finds the ring empty and interrupts not masked,
+    /// wherever the ring wraps and whatever waits; what the host says to want is what the first packet
+    /// in its queue needs, and nothing without a queue.
+    #[test]
+    fn interrupts_and_wanted_space(
+        steps in proptest::collection::vec((0_u8..4, 0_usize..1500), 1..120),
+    ) {
+        let (guest, mut host) = pair(1);
+        let mut waiting: VecDeque<u32> = VecDeque::new();
+        let used = |guest: &GuestEnd| {
+            let read = guest.peek(Side::ToGuest, Word::Read);
+            let write = guest.peek(Side::ToGuest, Word::Write);
+            (write + 4096 - read) % 4096
+        };
+        for (step, size) in steps {
+            match step {
+                0 | 1 => {
+                    let whole = u32::try_from(size.next_multiple_of(8) + 24).unwrap();
+                    let was_empty = used(&guest) == 0;
+                    let masked = guest.peek(Side::ToGuest, Word::Mask) != 0;
+                    let fits = waiting.is_empty() && used(&guest) + whole < 4096;
+                    let signal = host.send_inband(0, &vec![0; size]).unwrap();
+                    prop_assert_eq!(signal.is_needed(), fits && was_empty && !masked);
+                    if !fits {
+                        waiting.push_back(whole);
+                    }
+                }
+                2 => {
+                    guest.receive(size % 4);
+                    let mut free = 4096 - used(&guest);
+                    let mut expected = false;
+                    while let Some(whole) = waiting.front().copied().filter(|whole| *whole < free) {
+                        expected |= free == 4096;
+                        free -= whole;
+                        waiting.pop_front();
+                    }
+                    let polled = host.poll(1, |_| {}).unwrap();
+                    prop_assert_eq!(polled.signal.is_needed(), expected);
+                    prop_assert_eq!(polled.state == PollState::Blocked, !waiting.is_empty());
+                }
+                _ => guest.poke(Side::ToGuest, Word::Mask, u32::from(size % 2 == 0)),
+            }
+            let wanted = waiting.front().copied().unwrap_or(0);
+            prop_assert_eq!(guest.peek(Side::ToGuest, Word::Pending), wanted);
+        }
     }
 }
