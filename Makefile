@@ -6,7 +6,7 @@
 DEV := tools/dev
 export VACCEL_T0 := $(shell date +%s)
 
-.PHONY: help demo test check bench bench-instructions module clippy debug-module image boot lint clean distclean
+.PHONY: help demo test check bench bench-instructions fuzz module clippy debug-module image boot lint clean distclean
 .NOTPARALLEL:
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo 'make check         the fast subset for daily work (out/check.json)'
 	@echo 'make bench         measure what operations cost, as ratios (out/bench.json)'
 	@echo 'make bench-instructions   count the instructions of a job (out/bench-instructions.json)'
+	@echo 'make fuzz          run the fuzzers of the host (FUZZ_SECONDS=60 for each; needs cargo-fuzz)'
 	@echo ''
 	@echo 'make module        build the driver for the packaged kernel (out/module/vaccel.ko)'
 	@echo 'make module CLIPPY=1   lint it instead'
@@ -29,6 +30,10 @@ help:
 
 demo test check bench bench-instructions lint:
 	@$(DEV)/run.sh $@
+
+FUZZ_SECONDS ?= 60
+fuzz:
+	@$(DEV)/fuzz.sh $(FUZZ_SECONDS)
 
 module:
 	@$(DEV)/module.sh
