@@ -10,6 +10,7 @@
 //! | `{"op":"engine-fault","job":"flip-one-element","vgpu":0}` | `{"ok":true}`; the next job that writes leaves one wrong element |
 //! | `{"op":"rescind","channel":"global"}`, `{"op":"rescind","channel":"vgpu","vgpu":0}` | `{"ok":true}` |
 //! | `{"op":"offer",..}` as for rescind | `{"ok":true}`; offers the channel again |
+//! | `{"op":"add-vgpu"}` | `{"ok":true,"vgpu":n}`; one more virtual GPU, as those that were there from the start: its PCI function is there when the guest scans the bus, its channel is offered |
 //! | `{"op":"budget","vgpu":0,"segment":"local","bytes":4096}`, `"segment":"non-local"` | `{"ok":true}`; the budget from now on, or the configured one again without `bytes` |
 //! | `{"op":"pressure","vgpu":0,"bytes":4096}` | `{"ok":true,"dropped":bytes}`; offered contents were dropped as if memory were short |
 //! | `{"op":"mute","vgpu":0,"milliseconds":500}` | `{"ok":true}`; for so long the host of that GPU, which is that of all, answers nothing, takes nothing and says nothing; then it goes on with what has queued up |
@@ -61,6 +62,8 @@ pub enum Request {
     Rescind(Target),
     /// Offer a channel again.
     Offer(Target),
+    /// Add a virtual GPU.
+    AddVgpu,
     /// Change the budget of processes.
     Budget {
         /// On which virtual GPU.
@@ -243,6 +246,7 @@ mod tests {
         assert_eq!(parse(r#"{"op":"census"}"#), Ok(Request::Census));
         assert_eq!(parse(r#"{"op":"messages"}"#), Ok(Request::Messages));
         assert_eq!(parse(r#"{"op":"time"}"#), Ok(Request::Time));
+        assert_eq!(parse(r#"{"op":"add-vgpu"}"#), Ok(Request::AddVgpu));
         assert_eq!(
             parse(r#"{"op":"exit","code":3}"#),
             Ok(Request::Exit { code: 3 })

@@ -20,6 +20,7 @@ use vmm::SerialInput;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
 use crate::control::{self, EngineFault, FailedState, Request, ResultLine, Target};
+use crate::hot_add::GpuSlots;
 use crate::inbox::Inbox;
 use crate::results::{self, Sink};
 use crate::world::{HostWorld, Wiring, World};
@@ -41,6 +42,8 @@ pub struct Device {
     pub host: Host,
     /// What connects them.
     pub world: World,
+    /// Where virtual GPUs can be added.
+    pub slots: GpuSlots,
     /// What arrives.
     pub inbox: Arc<Inbox>,
     /// Where answers of the control channel go.
@@ -252,7 +255,7 @@ impl Device {
         call(&mut self.server, &mut wiring)
     }
 
-    fn offer(&mut self, channel: Channel) -> Result<()> {
+    pub(crate) fn offer(&mut self, channel: Channel) -> Result<()> {
         let (class, instance, mmio_megabytes) = match channel {
             Channel::Global => (
                 gpupv::GLOBAL_CHANNEL,
@@ -303,6 +306,10 @@ impl Device {
                 Some(Ok(())) => control::ok(),
                 Some(Err(error)) => control::refused(&format!("{error:#}")),
                 None => control::refused("no such virtual GPU"),
+            },
+            Ok(Request::AddVgpu) => match self.add_vgpu() {
+                Ok(vgpu) => serde_json::json!({ "ok": true, "vgpu": vgpu.index() }),
+                Err(error) => control::refused(&format!("{error:#}")),
             },
             Ok(Request::Budget {
                 vgpu,

@@ -17,9 +17,12 @@ use vmm::SharedMemory;
 
 use crate::inbox::Inbox;
 
+/// The thread of one engine. It ends when this is dropped.
+pub struct Worker(Sender<Job>);
+
 /// The engines of all virtual GPUs, in their order.
 pub struct Engines {
-    workers: Vec<Sender<Job>>,
+    workers: Vec<Worker>,
     memory: SharedMemory,
     inbox: Arc<Inbox>,
 }
@@ -31,26 +34,40 @@ impl Engines {
     ///
     /// Fails if a thread cannot be made.
     pub fn start(count: usize, memory: &SharedMemory, inbox: &Arc<Inbox>) -> std::io::Result<Self> {
-        let workers = (0..count)
-            .map(|number| {
-                let (sender, jobs) = mpsc::channel::<Job>();
-                let memory = Arc::clone(memory);
-                let inbox = Arc::clone(inbox);
-                thread::Builder::new()
-                    .name(format!("engine{number}"))
-                    .spawn(move || {
-                        for job in jobs {
-                            inbox.done(job.id(), run(&job, &BuiltIn, &memory));
-                        }
-                    })?;
-                Ok(sender)
-            })
-            .collect::<std::io::Result<_>>()?;
-        Ok(Self {
-            workers,
+        let mut engines = Self {
+            workers: Vec::new(),
             memory: Arc::clone(memory),
             inbox: Arc::clone(inbox),
-        })
+        };
+        for _ in 0..count {
+            let worker = engines.worker()?;
+            engines.add(worker);
+        }
+        Ok(engines)
+    }
+
+    /// Starts the thread of a GPU that is to be added.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a thread cannot be made.
+    pub fn worker(&self) -> std::io::Result<Worker> {
+        let (sender, jobs) = mpsc::channel::<Job>();
+        let memory = Arc::clone(&self.memory);
+        let inbox = Arc::clone(&self.inbox);
+        thread::Builder::new()
+            .name(format!("engine{}", self.workers.len()))
+            .spawn(move || {
+                for job in jobs {
+                    inbox.done(job.id(), run(&job, &BuiltIn, &memory));
+                }
+            })?;
+        Ok(Worker(sender))
+    }
+
+    /// Makes a thread that of the next GPU.
+    pub fn add(&mut self, worker: Worker) {
+        self.workers.push(worker);
     }
 
     /// Gives a job to the thread of its GPU.
@@ -62,7 +79,7 @@ impl Engines {
         let sent = self
             .workers
             .get(vgpu.index())
-            .is_some_and(|worker| worker.send(job).is_ok());
+            .is_some_and(|worker| worker.0.send(job).is_ok());
         if !sent {
             tracing::error!(vgpu = vgpu.index(), "the engine's thread is gone");
         }

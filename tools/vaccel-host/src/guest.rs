@@ -8,9 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail, Context, Result};
-use gpupv_host::{Host, HostConfig, PerSegment, VgpuConfig};
+use gpupv_host::{Host, HostConfig};
 use vmbus_server::{Server, ServerConfig};
-use vmm::{Attachments, End, PciFunction, SparseMemory, StopHandle, Vm, VmConfig};
+use vmm::{Attachments, End, PciFunction, StopHandle, Vm, VmConfig};
 
 use crate::cli::{choose, RunArgs};
 use crate::console::Console;
@@ -18,9 +18,10 @@ use crate::control::Lines;
 use crate::device::Device;
 use crate::engines::Engines;
 use crate::gpu_function::GpuFunction;
+use crate::hot_add::{self, GpuSlots};
 use crate::inbox::Inbox;
 use crate::results::Sink;
-use crate::world::World;
+use crate::world::{GpuMemories, World};
 
 /// Virtual processors unless asked for otherwise.
 const SMP: u8 = 2;
@@ -28,9 +29,6 @@ const SMP: u8 = 2;
 const COMMAND_LINE: &str = "console=ttyS0 panic=-1 reboot=k";
 /// Room in the VMBus MMIO window beyond what is offered, for alignment and other devices.
 const MMIO_SPARE: u64 = 1 << 30;
-
-/// Address space for the allocations of one virtual GPU, far more than it may use at a time.
-const GPU_ADDRESS_SPACE: u64 = 64 << 30;
 
 /// Runs the guest, appends its results to `results` and returns its exit status.
 ///
@@ -72,9 +70,7 @@ pub fn run(args: &RunArgs, results: Sink) -> Result<u8> {
     let world = World {
         synic: vm.synic(),
         mapper: vm.region_mapper(),
-        gpu_memory: (0..host.vgpus().count())
-            .map(|_| SparseMemory::new(GPU_ADDRESS_SPACE).map(Arc::new))
-            .collect::<Result<_, _>>()?,
+        gpu_memory: GpuMemories::default(),
         engines: Engines::start(host.vgpus().count(), &memory, &inbox)?,
         offered: BTreeMap::new(),
         open: BTreeMap::new(),
@@ -83,10 +79,14 @@ pub fn run(args: &RunArgs, results: Sink) -> Result<u8> {
         io_space: None,
         start: Instant::now(),
     };
+    for _ in host.vgpus() {
+        world.gpu_memory.add(hot_add::gpu_memory()?);
+    }
     let mut device = Device {
         server,
         host,
         world,
+        slots: GpuSlots::new(args, vm.pci()),
         inbox: Arc::clone(&inbox),
         answers: vm.com2(),
         results,
@@ -130,18 +130,7 @@ fn gpus(args: &RunArgs) -> Result<(Host, Vec<Arc<dyn PciFunction>>)> {
     let mut host = Host::new(config);
     let mut functions: Vec<Arc<dyn PciFunction>> = Vec::new();
     for number in 0..args.vgpu {
-        let vgpu = host.add_vgpu(VgpuConfig {
-            budget: PerSegment {
-                local: args.budget,
-                non_local: args.budget_non_local,
-            },
-            memory: PerSegment {
-                local: args.gpu_memory.max(args.budget),
-                non_local: args.gpu_memory_non_local.max(args.budget_non_local),
-            },
-            commit_limit: args.commit_limit,
-            ..VgpuConfig::numbered(u32::from(number))
-        })?;
+        let vgpu = host.add_vgpu(hot_add::vgpu_config(args, u32::from(number)))?;
         let window = host.pci_window(vgpu).context("no configuration window")?;
         functions.push(Arc::new(GpuFunction::new(window)));
     }

@@ -14,6 +14,7 @@ mod device;
 mod engines;
 mod gpu_function;
 mod guest;
+mod hot_add;
 mod inbox;
 mod outer;
 mod results;

@@ -6,7 +6,7 @@
 //! interrupts that a ring wants are noted and raised when the call is over.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use gpupv_host::{
@@ -31,14 +31,32 @@ pub struct Open {
     pub rings: ChannelRings,
 }
 
+/// Memory of the virtual GPUs, in their order. Clones are the same list: what is added later can be shown in an
+/// I/O space that is there already.
+#[derive(Clone, Default)]
+pub struct GpuMemories(Arc<RwLock<Vec<Arc<SparseMemory>>>>);
+
+impl GpuMemories {
+    /// Adds the memory of the next GPU.
+    pub fn add(&self, memory: Arc<SparseMemory>) {
+        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        all.push(memory);
+    }
+
+    fn get(&self, vgpu: VgpuId) -> Option<Arc<SparseMemory>> {
+        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        all.get(vgpu.index()).map(Arc::clone)
+    }
+}
+
 /// Everything of the device thread but the server and the host.
 pub struct World {
     /// Messages and interrupts to the guest.
     pub synic: Arc<Synic>,
     /// Host memory for the guest.
     pub mapper: RegionMapper,
-    /// Memory of the virtual GPUs, in their order.
-    pub gpu_memory: Vec<Arc<SparseMemory>>,
+    /// Memory of the virtual GPUs.
+    pub gpu_memory: GpuMemories,
     /// Who runs jobs.
     pub engines: Engines,
     /// What each offered channel is for.
@@ -149,8 +167,8 @@ impl Env for HostWorld<'_> {
     }
 
     fn host_memory(&mut self, vgpu: VgpuId) -> Option<Arc<dyn HostMemory>> {
-        let memory = self.world.gpu_memory.get(vgpu.index())?;
-        Some(Arc::new(GpuMemory(Arc::clone(memory))))
+        let memory = self.world.gpu_memory.get(vgpu)?;
+        Some(Arc::new(GpuMemory(memory)))
     }
 
     fn now_ns(&self) -> u64 {
@@ -197,7 +215,7 @@ impl HostMemory for GpuMemory {
 struct MappedSpace {
     region: Arc<IoRegion>,
     /// Memory of the virtual GPUs.
-    memory: Vec<Arc<SparseMemory>>,
+    memory: GpuMemories,
 }
 
 impl IoSpace for MappedSpace {
@@ -220,9 +238,9 @@ impl IoSpace for MappedSpace {
             len,
             reason,
         };
-        let memory = self.memory.get(vgpu.index());
+        let memory = self.memory.get(vgpu);
         let memory = memory.ok_or_else(|| error("no such GPU".into()))?;
-        let shown = self.region.show(offset, memory, from, len);
+        let shown = self.region.show(offset, &memory, from, len);
         shown.map_err(|reason| error(reason.to_string()))
     }
 
@@ -336,15 +354,15 @@ mod tests {
     fn shown_memory_is_the_gpus() {
         let mut host = Host::new(HostConfig::default());
         let vgpus = [0, 1].map(|number| host.add_vgpu(VgpuConfig::numbered(number)).unwrap());
-        let memory: Vec<_> = vgpus
-            .iter()
-            .map(|_| Arc::new(SparseMemory::new(64 << 30).unwrap()))
-            .collect();
+        let memory = GpuMemories::default();
         let space = MappedSpace {
             region: Arc::new(IoRegion::new(0x1_0000_0000, 1 << 20).unwrap()),
             memory: memory.clone(),
         };
-        let job = GpuMemory(Arc::clone(&memory[1]));
+        for _ in vgpus {
+            memory.add(Arc::new(SparseMemory::new(64 << 30).unwrap()));
+        }
+        let job = GpuMemory(memory.get(vgpus[1]).unwrap());
         job.write(40 << 30, &7_u64.to_le_bytes()).unwrap();
         space.store_u64(0, 1);
         space.show(8192, (vgpus[1], 40 << 30), 4096).unwrap();

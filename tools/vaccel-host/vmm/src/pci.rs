@@ -3,9 +3,10 @@
 //!
 //! Device 0 is a host bridge; devices 1 to 31 are the caller's functions, one a device. Accesses
 //! to anything else read as ones and are otherwise ignored, as on an empty slot. The address
-//! register is the only state; the functions keep their own.
+//! register is the only state beside the list of functions, which can grow while the guest runs: a guest
+//! finds what is new when it scans the bus again. The functions keep their own state.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// First port of the address register.
 pub const ADDRESS_PORT: u16 = 0xCF8;
@@ -78,10 +79,15 @@ impl PciFunction for Header {
     fn config_write(&self, _offset: u16, _data: &[u8]) {}
 }
 
+/// A bus has a function in every slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("all {MAX_FUNCTIONS} slots of the PCI bus are taken")]
+pub struct BusFull;
+
 /// Bus 0 and the address register.
 pub struct PciBus {
     address: Mutex<u32>,
-    devices: Vec<Arc<dyn PciFunction>>,
+    devices: RwLock<Vec<Arc<dyn PciFunction>>>,
 }
 
 impl PciBus {
@@ -91,8 +97,23 @@ impl PciBus {
         let bridge: Arc<dyn PciFunction> = Arc::new(Header::new(0x1414, 0x7192, 0x06_0000));
         Self {
             address: Mutex::new(0),
-            devices: std::iter::once(bridge).chain(functions).collect(),
+            devices: RwLock::new(std::iter::once(bridge).chain(functions).collect()),
         }
+    }
+
+    /// Puts a function into the next slot.
+    ///
+    /// # Errors
+    ///
+    /// [`BusFull`] without a free slot.
+    pub fn add(&self, function: Arc<dyn PciFunction>) -> Result<(), BusFull> {
+        let mut devices = self.devices.write().unwrap_or_else(PoisonError::into_inner);
+        // The host bridge is no function of the caller's.
+        if devices.len() > MAX_FUNCTIONS {
+            return Err(BusFull);
+        }
+        devices.push(function);
+        Ok(())
     }
 
     /// Answers an `in` from `port`, one of the eight ports.
@@ -127,15 +148,16 @@ impl PciBus {
     }
 
     /// The device and configuration offset of a data access, if there is such a device.
-    fn target(&self, address: u32, port: u16, len: usize) -> Option<(&Arc<dyn PciFunction>, u16)> {
+    fn target(&self, address: u32, port: u16, len: usize) -> Option<(Arc<dyn PciFunction>, u16)> {
         let byte = port.wrapping_sub(DATA_PORT) & 3;
         let in_dword = usize::from(byte).saturating_add(len) <= 4;
         // Bus and function numbers must be zero.
         if address & ENABLE == 0 || address & 0x00FF_0700 != 0 || !in_dword {
             return None;
         }
-        let device = self.devices.get((address >> 11 & 0x1F) as usize)?;
-        Some((device, (address & 0xFC) as u16 | byte))
+        let devices = self.devices.read().unwrap_or_else(PoisonError::into_inner);
+        let device = devices.get((address >> 11 & 0x1F) as usize)?;
+        Some((Arc::clone(device), (address & 0xFC) as u16 | byte))
     }
 }
 
@@ -189,6 +211,24 @@ mod tests {
         assert_eq!(byte, [0xD7]);
         bus.port_write(DATA_PORT, &[1, 0, 0, 0]);
         assert_eq!(*recorder.0.lock().unwrap(), [(0xD4, vec![1, 0, 0, 0])]);
+    }
+
+    /// A function that is added is in the next slot; a bus without a slot left says so.
+    #[test]
+    fn hot_add() {
+        let bus = PciBus::new(vec![]);
+        let read = |device| {
+            select(&bus, device, 0x44);
+            let mut byte = [0];
+            bus.port_read(DATA_PORT, &mut byte);
+            byte[0]
+        };
+        for device in 1..=31 {
+            assert_eq!(read(device), 0xFF, "empty slot {device}");
+            bus.add(Arc::new(Recorder::default())).unwrap();
+            assert_eq!(read(device), 0x44);
+        }
+        assert_eq!(bus.add(Arc::new(Recorder::default())), Err(BusFull));
     }
 
     /// Empty slots, other buses and functions, disabled and crossing accesses read as ones.

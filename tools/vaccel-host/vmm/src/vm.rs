@@ -250,6 +250,11 @@ impl Vm {
         RegionMapper(Arc::clone(&self.machine))
     }
 
+    /// The PCI bus, which takes functions while the machine runs too.
+    pub fn pci(&self) -> Arc<PciBus> {
+        Arc::clone(&self.ports.pci)
+    }
+
     /// The input of the first serial port.
     pub fn com1(&self) -> SerialInput {
         self.ports.com1.input()

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Virtual GPUs: how each is configured, and one more of them while the guest runs.
+//!
+//! What can fail comes before the host has the GPU, which it cannot lose again: a GPU that was refused left
+//! nothing behind. The PCI function is there before the channel is offered, so that a driver that looks for
+//! one at the sight of the other finds it once the bus has been scanned.
+
+use std::sync::Arc;
+
+use anyhow::{bail, Context, Result};
+use gpupv_host::{Channel, PerSegment, VgpuConfig, VgpuId, MAX_VGPUS};
+use vmm::pci::PciBus;
+use vmm::SparseMemory;
+
+use crate::cli::RunArgs;
+use crate::device::Device;
+use crate::gpu_function::GpuFunction;
+
+// Every GPU has a slot on the bus.
+const _: () = assert!(MAX_VGPUS <= vmm::pci::MAX_FUNCTIONS);
+
+/// Address space for the allocations of one virtual GPU, far more than it may use at a time.
+const GPU_ADDRESS_SPACE: u64 = 64 << 30;
+
+/// Where virtual GPUs can be added, and what they are.
+pub struct GpuSlots {
+    args: RunArgs,
+    bus: Arc<PciBus>,
+}
+
+impl GpuSlots {
+    /// Slots of `bus`, for GPUs as `args` say.
+    pub fn new(args: &RunArgs, bus: Arc<PciBus>) -> Self {
+        Self {
+            args: args.clone(),
+            bus,
+        }
+    }
+}
+
+/// The configuration of a virtual GPU by its number.
+pub fn vgpu_config(args: &RunArgs, number: u32) -> VgpuConfig {
+    VgpuConfig {
+        budget: PerSegment {
+            local: args.budget,
+            non_local: args.budget_non_local,
+        },
+        memory: PerSegment {
+            local: args.gpu_memory.max(args.budget),
+            non_local: args.gpu_memory_non_local.max(args.budget_non_local),
+        },
+        commit_limit: args.commit_limit,
+        ..VgpuConfig::numbered(number)
+    }
+}
+
+/// Memory for the allocations of one virtual GPU.
+///
+/// # Errors
+///
+/// Fails if the process is out of address space or file descriptors.
+pub fn gpu_memory() -> Result<Arc<SparseMemory>> {
+    let memory = SparseMemory::new(GPU_ADDRESS_SPACE).context("cannot make a GPU's memory")?;
+    Ok(Arc::new(memory))
+}
+
+impl Device {
+    /// Adds a virtual GPU and offers its channel.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there are as many as a VM may have, or the process is out of a resource; then there is none.
+    /// Also if the channel cannot be offered; then the GPU is there, and can be offered.
+    pub fn add_vgpu(&mut self) -> Result<VgpuId> {
+        let count = self.host.vgpus().count();
+        if count == 0 {
+            bail!("the VM has no channel for virtual GPUs (--vgpu 0)");
+        }
+        let memory = gpu_memory()?;
+        let worker = self
+            .world
+            .engines
+            .worker()
+            .context("cannot start a GPU's engine")?;
+        let config = vgpu_config(&self.slots.args, u32::try_from(count)?);
+        let vgpu = self.host.add_vgpu(config)?;
+        self.world.gpu_memory.add(memory);
+        self.world.engines.add(worker);
+        let window = self.host.pci_window(vgpu);
+        let window = window.context("no configuration window")?;
+        self.slots.bus.add(Arc::new(GpuFunction::new(window)))?;
+        self.offer(Channel::Vgpu(vgpu))?;
+        Ok(vgpu)
+    }
+}
