@@ -24,6 +24,9 @@ pub enum Command {
     /// Of an option that is given twice the last one counts.
     #[command(args_override_self = true)]
     Run(RunArgs),
+    /// Write the manual page, for packages.
+    #[command(hide = true)]
+    Man,
 }
 
 /// How the guest is run.
@@ -175,6 +178,13 @@ fn choices_help() -> String {
 mod tests {
     use super::*;
 
+    fn parsed(line: &str) -> RunArgs {
+        match Cli::try_parse_from(line.split(' ')).unwrap().command {
+            Command::Run(args) => args,
+            Command::Man => panic!("{line}"),
+        }
+    }
+
     /// Sizes take one binary unit and nothing else.
     #[test]
     fn sizes() {
@@ -190,9 +200,7 @@ mod tests {
     /// The shortest useful command line parses, and its values survive the way to the outer machine.
     #[test]
     fn defaults_round_trip() {
-        let Cli {
-            command: Command::Run(args),
-        } = Cli::try_parse_from(["vaccel-host", "run", "--kernel", "k", "--initrd", "i"]).unwrap();
+        let args = parsed("vaccel-host run --kernel k --initrd i");
         let text = serde_json::to_string(&args).unwrap();
         let back: RunArgs = serde_json::from_str(&text).unwrap();
         assert_eq!(
@@ -211,9 +219,7 @@ mod tests {
     fn other_hosts_round_trip() {
         let line = "vaccel-host run --kernel k --initrd i --async-messages --tdr-ms 2000 \
                     --vmbus-version 4.1";
-        let Cli {
-            command: Command::Run(args),
-        } = Cli::try_parse_from(line.split(' ')).unwrap();
+        let args = parsed(line);
         let text = serde_json::to_string(&args).unwrap();
         let back: RunArgs = serde_json::from_str(&text).unwrap();
         assert_eq!((back.async_messages, back.tdr_ms), (true, 2000));
@@ -260,9 +266,7 @@ mod tests {
     #[test]
     fn last_one_counts() {
         let line = "vaccel-host run --kernel k --initrd i --memory 1G --memory 3G";
-        let Cli {
-            command: Command::Run(args),
-        } = Cli::try_parse_from(line.split(' ')).unwrap();
+        let args = parsed(line);
         assert_eq!(args.memory, 3 << 30);
     }
 

@@ -16,6 +16,7 @@ mod gpu_function;
 mod guest;
 mod hot_add;
 mod inbox;
+mod man;
 mod outer;
 mod results;
 mod tcg;
@@ -43,8 +44,11 @@ fn main() -> ExitCode {
     if outer::is_outer() {
         outer::main();
     }
-    let Command::Run(args) = Cli::parse().command;
-    match run(&args) {
+    let outcome = match Cli::parse().command {
+        Command::Run(args) => run(&args),
+        Command::Man => man::write(&mut std::io::stdout()).map(|()| 0),
+    };
+    match outcome {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             print_error(&error);
