@@ -53,8 +53,8 @@ pub struct AdapterInfo {
 }
 
 impl AdapterInfo {
-    /// Describes an engine that implements this version of the ISA with its own limits. The name is
-    /// cut to fit, at a character boundary.
+    /// Describes an engine with the operations that every engine has: all but DISPATCH_SPIRV. The
+    /// name is cut to fit, at a character boundary.
     pub fn new(name: &str) -> Self {
         let mut engine_name = [0; ENGINE_NAME_BYTES];
         let fits = name
@@ -68,13 +68,21 @@ impl AdapterInfo {
         }
         Self {
             isa_version: ISA_VERSION,
-            op_mask: Opcode::ALL.iter().fold(0, |mask, op| mask | op.mask()),
+            op_mask: Opcode::ALL.iter().fold(0, |mask, op| mask | op.mask())
+                & !Opcode::DispatchSpirv.mask(),
             max_elements: MAX_ELEMENTS,
             max_transfer_bytes: MAX_TRANSFER_BYTES,
             max_spin_ns: MAX_SPIN_NS,
             max_stream_bytes: u32::try_from(MAX_STREAM_BYTES).unwrap_or(u32::MAX),
             engine_name,
         }
+    }
+
+    /// The same engine with one more operation.
+    #[must_use]
+    pub const fn with(mut self, opcode: Opcode) -> Self {
+        self.op_mask |= opcode.mask();
+        self
     }
 
     /// The engine's name up to its padding, empty if it is not UTF-8.
@@ -148,6 +156,10 @@ mod tests {
         assert_eq!(AdapterInfo::from_bytes(&bytes), Some(info));
         assert_eq!(info.name(), "built-in");
         assert!(info.supports(Opcode::GemmF32));
+        assert!(!info.supports(Opcode::DispatchSpirv));
+        let more = info.with(Opcode::DispatchSpirv);
+        assert_eq!(AdapterInfo::from_bytes(&more.to_bytes()), Some(more));
+        assert!(more.supports(Opcode::DispatchSpirv) && more.supports(Opcode::GemmF32));
         assert_eq!(AdapterInfo::from_bytes(&bytes[..87]), None);
         let mut foreign = bytes;
         foreign[0] ^= 1;

@@ -2,6 +2,8 @@
 //! The strict decoder: bytes to typed packets. It accepts exactly what the encoder can write (and
 //! NOP padding of any contents), never panics, and says where and why it stopped.
 
+mod dispatch;
+
 use core::fmt;
 
 use zerocopy::FromBytes;
@@ -64,7 +66,10 @@ impl fmt::Display for DecodeError {
             Reason::Opcode(opcode) => write!(f, "unknown opcode {opcode}"),
             Reason::Flags(flags) => write!(f, "flags {flags:#x} must be 0"),
             Reason::Field(name, value) => write!(f, "{name} has undefined value {value:#x}"),
-            Reason::Size(name, value) => write!(f, "{name} of {value} is zero or over the limit"),
+            Reason::Size(name, value) => write!(
+                f,
+                "{name} of {value} is zero, not a multiple or over the limit"
+            ),
             Reason::Address(name, value) => {
                 write!(f, "{name} at {value:#x} is misaligned or wraps")
             }
@@ -92,8 +97,8 @@ pub fn decode(stream: &[u8]) -> Packets<'_> {
     }
 }
 
-impl Iterator for Packets<'_> {
-    type Item = Result<Packet, DecodeError>;
+impl<'a> Iterator for Packets<'a> {
+    type Item = Result<Packet<'a>, DecodeError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.done {
@@ -108,8 +113,13 @@ impl Iterator for Packets<'_> {
     }
 }
 
-impl Packets<'_> {
-    fn packet(&mut self) -> Result<Packet, Reason> {
+impl<'a> Packets<'a> {
+    /// Where the next packet starts, in bytes from the start of the buffer.
+    pub fn offset(&self) -> usize {
+        self.offset
+    }
+
+    fn packet(&mut self) -> Result<Packet<'a>, Reason> {
         if self.offset == 0
             && (self.rest.is_empty()
                 || self.rest.len() > MAX_STREAM_BYTES
@@ -144,6 +154,7 @@ impl Packets<'_> {
             Opcode::GemmF32 => Packet::Gemm(gemm(exact(body, length)?)?),
             Opcode::ReduceF32 => Packet::Reduce(reduce(exact(body, length)?)?),
             Opcode::Spin => Packet::Spin(spin(exact(body, length)?)?),
+            Opcode::DispatchSpirv => Packet::Dispatch(dispatch::dispatch(body, length)?),
         };
         self.rest = rest;
         self.offset = self.offset.saturating_add(bytes);

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Packets in typed form. Addresses are GPU virtual addresses; matrices are row-major.
 
+use crate::Dispatch;
+
 /// One decoded packet.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Packet {
+pub enum Packet<'a> {
     /// Padding.
     Nop,
     /// Write a pattern.
@@ -18,6 +20,8 @@ pub enum Packet {
     Reduce(Reduce),
     /// Keep the engine busy for so many nanoseconds.
     Spin(u64),
+    /// Run a compute shader.
+    Dispatch(Dispatch<'a>),
     /// End of the command buffer.
     End,
 }

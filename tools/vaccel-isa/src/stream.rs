@@ -5,11 +5,13 @@
 use zerocopy::{Immutable, IntoBytes};
 
 use crate::decode::{decode, DecodeError};
+use crate::dispatch::{Binding, Shader};
 use crate::packet::{Elementwise, Fill, Gemm, Operand, Pattern, Reduce};
 use crate::wire::{
-    b_kind, transpose, Header, Opcode, WireCopy, WireElementwise, WireFill, WireGemm, WireReduce,
-    WireSpin, HEADER_BYTES,
+    b_kind, transpose, Header, Opcode, WireBinding, WireCopy, WireDispatch, WireElementwise,
+    WireFill, WireGemm, WireReduce, WireSpin, HEADER_BYTES,
 };
+use crate::{ENTRY_POINT_BYTES, PACKET_ALIGN};
 
 /// Collects packets into a command buffer.
 ///
@@ -32,12 +34,11 @@ impl CommandStream {
         Self::default()
     }
 
-    fn push(&mut self, opcode: Opcode, body: &(impl IntoBytes + Immutable)) -> &mut Self {
+    fn push(&mut self, opcode: Opcode, body: &(impl IntoBytes + Immutable + ?Sized)) -> &mut Self {
         let body = body.as_bytes();
         let header = Header {
             opcode: (opcode as u16).into(),
             flags: 0.into(),
-            // Bodies are our own structs of at most 72 bytes.
             length: u32::try_from(body.len().saturating_add(HEADER_BYTES))
                 .unwrap_or(u32::MAX)
                 .into(),
@@ -158,6 +159,38 @@ impl CommandStream {
             nanoseconds: nanoseconds.into(),
         };
         self.push(Opcode::Spin, &wire)
+    }
+
+    /// Appends a DISPATCH_SPIRV: runs `groups` work groups (in x, y and z) of `shader`. Bindings are
+    /// in ascending order of their numbers. An entry point with a longer name than
+    /// [`ENTRY_POINT_BYTES`] is encoded as one without a name, which is refused.
+    pub fn dispatch(
+        &mut self,
+        shader: Shader<'_>,
+        groups: [u32; 3],
+        bindings: &[Binding],
+        push_constants: &[u8],
+    ) -> &mut Self {
+        let count = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
+        let mut entry_point = [0; ENTRY_POINT_BYTES];
+        if let Some(name) = entry_point.get_mut(..shader.entry_point.len()) {
+            name.copy_from_slice(shader.entry_point.as_bytes());
+        }
+        let wire = WireDispatch {
+            module: shader.va.into(),
+            module_bytes: shader.bytes.into(),
+            groups: groups.map(Into::into),
+            binding_count: count(bindings.len()).into(),
+            push_bytes: count(push_constants.len()).into(),
+            entry_point,
+        };
+        let mut body = wire.as_bytes().to_vec();
+        for binding in bindings {
+            body.extend_from_slice(WireBinding::from(*binding).as_bytes());
+        }
+        body.extend_from_slice(push_constants);
+        body.resize(body.len().next_multiple_of(PACKET_ALIGN), 0);
+        self.push(Opcode::DispatchSpirv, body.as_slice())
     }
 
     /// Appends END and returns the bytes to submit.

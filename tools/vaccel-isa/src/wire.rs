@@ -4,6 +4,8 @@
 use zerocopy::little_endian::{F32, U16, U32, U64};
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use crate::ENTRY_POINT_BYTES;
+
 /// Packet opcodes. 0 is never valid, so zeroed memory is not a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u16)]
@@ -24,11 +26,13 @@ pub enum Opcode {
     ReduceF32 = 7,
     /// Keeps the engine busy.
     Spin = 8,
+    /// Runs a compute shader.
+    DispatchSpirv = 9,
 }
 
 impl Opcode {
     /// Every opcode of this version.
-    pub const ALL: [Opcode; 8] = [
+    pub const ALL: [Opcode; 9] = [
         Opcode::Nop,
         Opcode::End,
         Opcode::Fill,
@@ -37,6 +41,7 @@ impl Opcode {
         Opcode::GemmF32,
         Opcode::ReduceF32,
         Opcode::Spin,
+        Opcode::DispatchSpirv,
     ];
 
     /// The bit that announces this opcode in [`crate::AdapterInfo::op_mask`].
@@ -124,6 +129,30 @@ pub(crate) struct WireReduce {
 #[repr(C)]
 pub(crate) struct WireSpin {
     pub nanoseconds: U64,
+}
+
+/// The fixed part of a DISPATCH_SPIRV. Bindings follow, then push constants up to a multiple of 8.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub(crate) struct WireDispatch {
+    pub module: U64,
+    pub module_bytes: U32,
+    pub groups: [U32; 3],
+    pub binding_count: U32,
+    pub push_bytes: U32,
+    pub entry_point: [u8; ENTRY_POINT_BYTES],
+}
+
+/// A buffer of a DISPATCH_SPIRV.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+)]
+#[repr(C)]
+pub(crate) struct WireBinding {
+    pub va: U64,
+    pub bytes: U64,
+    pub binding: U32,
+    pub access: U32,
 }
 
 /// Values of `WireElementwise::b_kind`.
