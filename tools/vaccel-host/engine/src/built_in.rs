@@ -6,17 +6,18 @@
 //! loop written the same way elsewhere can be compared for equality.
 
 mod gemm;
-mod matrix;
+pub(crate) mod matrix;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
 use vaccel_isa::{
-    decode, AdapterInfo, Copy, DecodeError, Elementwise, Fill, Operand, Packet, Pattern, Reason,
-    Reduce, ReduceAxis, ReduceOp, MAX_STREAM_BYTES, PACKET_ALIGN,
+    decode, AdapterInfo, Copy, DecodeError, Elementwise, Fill, Opcode, Operand, Packet, Pattern,
+    Reason, Reduce, ReduceAxis, ReduceOp, MAX_STREAM_BYTES, PACKET_ALIGN,
 };
 
+use crate::shaders::{self, Shaders};
 use crate::{AddressSpace, Commands, Engine, Fault, Outcome, Pace};
 use matrix::{read_f32, write_words, ELEMENT_BYTES};
 
@@ -32,9 +33,22 @@ const SLEEP_STEP: Duration = Duration::from_millis(1);
 pub struct BuiltIn;
 
 /// Why a packet stopped.
-enum Stop {
+pub(crate) enum Stop {
     Fault(Fault),
+    BadProgram,
+    Hung,
     Cancelled,
+}
+
+impl From<Stop> for Outcome {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Fault(fault) => Outcome::PageFault(fault),
+            Stop::BadProgram => Outcome::BadProgram,
+            Stop::Hung => Outcome::Hung,
+            Stop::Cancelled => Outcome::Cancelled,
+        }
+    }
 }
 
 impl From<Fault> for Stop {
@@ -45,9 +59,11 @@ impl From<Fault> for Stop {
 
 /// What a packet runs on.
 #[derive(Clone, std::marker::Copy)]
-struct Run<'a> {
-    space: &'a dyn AddressSpace,
-    pace: &'a dyn Pace,
+pub(crate) struct Run<'a> {
+    pub(crate) space: &'a dyn AddressSpace,
+    pub(crate) pace: &'a dyn Pace,
+    /// What runs DISPATCH_SPIRV; without it command buffers with one are malformed.
+    pub(crate) shaders: Option<&'a dyn Shaders>,
 }
 
 impl Engine for BuiltIn {
@@ -56,25 +72,12 @@ impl Engine for BuiltIn {
     }
 
     fn run(&self, commands: Commands, space: &dyn AddressSpace, pace: &dyn Pace) -> Outcome {
-        if pace.cancelled() {
-            return Outcome::Cancelled;
-        }
-        let stream = match fetch(commands, space) {
-            Ok(stream) => stream,
-            Err(outcome) => return outcome,
+        let run = Run {
+            space,
+            pace,
+            shaders: None,
         };
-        if let Some(Err(error)) = decode(&stream).find(Result::is_err) {
-            return Outcome::BadCommands(error);
-        }
-        let run = Run { space, pace };
-        for packet in decode(&stream).flatten() {
-            match run.packet(packet) {
-                Ok(()) => {}
-                Err(Stop::Fault(fault)) => return Outcome::PageFault(fault),
-                Err(Stop::Cancelled) => return Outcome::Cancelled,
-            }
-        }
-        Outcome::Done
+        run.commands(commands)
     }
 }
 
@@ -97,7 +100,43 @@ fn fetch(commands: Commands, space: &dyn AddressSpace) -> Result<Vec<u8>, Outcom
 }
 
 impl Run<'_> {
-    fn packet(self, packet: Packet) -> Result<(), Stop> {
+    /// Runs a command buffer.
+    pub(crate) fn commands(self, commands: Commands) -> Outcome {
+        if self.pace.cancelled() {
+            return Outcome::Cancelled;
+        }
+        let stream = match fetch(commands, self.space) {
+            Ok(stream) => stream,
+            Err(outcome) => return outcome,
+        };
+        if let Err(error) = self.decode_all(&stream) {
+            return Outcome::BadCommands(error);
+        }
+        for packet in decode(&stream).flatten() {
+            if let Err(stop) = self.packet(packet) {
+                return stop.into();
+            }
+        }
+        Outcome::Done
+    }
+
+    /// Checks a command buffer as a whole.
+    fn decode_all(self, stream: &[u8]) -> Result<(), DecodeError> {
+        let mut packets = decode(stream);
+        loop {
+            let offset = packets.offset();
+            match packets.next() {
+                None => return Ok(()),
+                Some(Ok(Packet::Dispatch(_))) if self.shaders.is_none() => {
+                    let reason = Reason::Opcode(Opcode::DispatchSpirv as u16);
+                    return Err(DecodeError { offset, reason });
+                }
+                Some(packet) => packet.map(drop)?,
+            }
+        }
+    }
+
+    fn packet(self, packet: Packet<'_>) -> Result<(), Stop> {
         self.check()?;
         match packet {
             Packet::Nop | Packet::End => Ok(()),
@@ -107,10 +146,14 @@ impl Run<'_> {
             Packet::Gemm(gemm) => self.gemm(gemm),
             Packet::Reduce(reduce) => self.reduce(reduce),
             Packet::Spin(nanoseconds) => self.spin(nanoseconds),
+            Packet::Dispatch(dispatch) => match self.shaders {
+                Some(with) => shaders::dispatch(self, with, dispatch),
+                None => Err(Stop::BadProgram),
+            },
         }
     }
 
-    fn check(self) -> Result<(), Stop> {
+    pub(crate) fn check(self) -> Result<(), Stop> {
         if self.pace.cancelled() {
             Err(Stop::Cancelled)
         } else {

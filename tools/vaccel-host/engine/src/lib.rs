@@ -7,8 +7,9 @@
 //! only copied in and out, so the guest may write to it at any time and gets unspecified numbers.
 //!
 //! [`BuiltIn`] is the engine with the fixed operations of the ISA, deterministic to the bit.
+//! [`ShaderEngine`] has them too, and runs compute shaders with whatever it is given for that.
 //! Memory an engine holds while it runs is bounded by the limits of the ISA: two operands of
-//! [`vaccel_isa::MAX_ELEMENTS`] and small change.
+//! [`vaccel_isa::MAX_ELEMENTS`], or [`vaccel_isa::MAX_DISPATCH_BYTES`], and small change.
 
 #![cfg_attr(
     not(test),
@@ -24,6 +25,9 @@
 
 mod built_in;
 mod flip;
+mod shaders;
+#[cfg(test)]
+mod test_memory;
 
 use std::time::Duration;
 
@@ -31,6 +35,7 @@ use vaccel_isa::{AdapterInfo, DecodeError};
 
 pub use built_in::BuiltIn;
 pub use flip::flip_last_write;
+pub use shaders::{ShaderBuffer, ShaderCall, ShaderEngine, ShaderStop, Shaders};
 
 #[cfg(not(target_endian = "little"))]
 compile_error!("guest numbers are little-endian and read in place");
@@ -113,6 +118,10 @@ pub enum Outcome {
     PageFault(Fault),
     /// The command buffer is malformed. Nothing ran.
     BadCommands(DecodeError),
+    /// A shader is refused, or what ran it died of it. Nothing of its dispatch is written.
+    BadProgram,
+    /// A dispatch took longer than [`vaccel_isa::MAX_DISPATCH_NS`]. Nothing of it is written.
+    Hung,
     /// The caller lost interest. The packet that was running perhaps ran in part.
     Cancelled,
 }

@@ -253,6 +253,8 @@ impl Host {
                     };
                     (ExecutionState::ERROR_DMA_PAGE_FAULT, fault)
                 }
+                Outcome::BadProgram => (ExecutionState::ERROR_DMA_FAULT, PageFaultState::default()),
+                Outcome::Hung => (ExecutionState::HUNG, PageFaultState::default()),
                 Outcome::BadCommands(error) => {
                     tracing::debug!(%error, "malformed command buffer");
                     (ExecutionState::ERROR_DMA_FAULT, PageFaultState::default())

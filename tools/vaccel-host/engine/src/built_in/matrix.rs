@@ -10,14 +10,14 @@ use crate::{AddressSpace, Fault};
 pub(super) const ELEMENT_BYTES: usize = 4;
 
 /// Reads `count` numbers that follow each other.
-pub(super) fn read_f32(space: &dyn AddressSpace, va: u64, count: usize) -> Result<Vec<f32>, Fault> {
+pub(crate) fn read_f32(space: &dyn AddressSpace, va: u64, count: usize) -> Result<Vec<f32>, Fault> {
     let mut values = vec![0.0_f32; count];
     space.read(va, values.as_mut_slice().as_mut_bytes())?;
     Ok(values)
 }
 
 /// Writes words (f32 or u32) that follow each other.
-pub(super) fn write_words<T: IntoBytes + Immutable>(
+pub(crate) fn write_words<T: IntoBytes + Immutable>(
     space: &dyn AddressSpace,
     va: u64,
     values: &[T],
