@@ -16,6 +16,8 @@ PACKAGES=(
     ca-certificates libc6-dev
     # the shared libdrm that synchronisation is tested with
     libdrm-dev
+    # the Vulkan device that the SPIR-V engine is tested with
+    libvulkan1 mesa-vulkan-drivers
     # debug kernel
     clang-19 lld-19 llvm-19
 )
