@@ -5,8 +5,9 @@
 # in the guest, copies them to out/bin and prints that folder. What cargo makes is
 # in out/target: shared between clones, it would serve one the programs of another.
 #
-# vaccel-interop is the exception: libdrm exists as a shared library only. It runs
-# where the build root's libraries are, which image.sh takes along.
+# vaccel-interop is an exception: libdrm exists as a shared library only. It runs
+# where the build root's libraries are, which image.sh takes along. So is
+# vaccel-spirv-worker, which loads the Vulkan driver of the machine it runs on.
 #
 #   user.sh PACKAGE...
 
@@ -39,7 +40,7 @@ build() {
     local name static=() shared=()
     for name in "$@"; do
         case $name in
-        vaccel-interop) shared+=("$name") ;;
+        vaccel-interop | vaccel-spirv-worker) shared+=("$name") ;;
         *) static+=("$name") ;;
         esac
     done
