@@ -23,7 +23,7 @@ pub enum Command {
     /// Boot a guest and wait for its verdict. The exit status is the guest's, or 1 without one.
     /// Of an option that is given twice the last one counts.
     #[command(args_override_self = true)]
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Write the manual page, for packages.
     #[command(hide = true)]
     Man,
@@ -97,6 +97,12 @@ pub struct RunArgs {
         action = ArgAction::Append
     )]
     pub choices: Vec<String>,
+    /// What runs the jobs of the virtual GPUs.
+    #[arg(long, value_enum, default_value_t = EngineArg::BuiltIn)]
+    pub engine: EngineArg,
+    /// Program that runs compute shaders [default: vaccel-spirv-worker beside this one].
+    #[arg(long)]
+    pub spirv_worker: Option<PathBuf>,
     /// How the guest's processors are run.
     #[arg(long, value_enum, default_value_t = AccelArg::Auto)]
     pub accel: AccelArg,
@@ -121,6 +127,15 @@ pub enum AccelArg {
     Kvm,
     /// KVM inside an emulated machine.
     Tcg,
+}
+
+/// What runs the jobs of the virtual GPUs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+pub enum EngineArg {
+    /// The built-in operations.
+    BuiltIn,
+    /// These and compute shaders, on the machine's Vulkan device: a GPU, or one in software.
+    Spirv,
 }
 
 /// Parses a size such as `512M`.
@@ -180,7 +195,7 @@ mod tests {
 
     fn parsed(line: &str) -> RunArgs {
         match Cli::try_parse_from(line.split(' ')).unwrap().command {
-            Command::Run(args) => args,
+            Command::Run(args) => *args,
             Command::Man => panic!("{line}"),
         }
     }
@@ -211,6 +226,7 @@ mod tests {
         let budgets = (back.budget, back.budget_non_local);
         assert_eq!(budgets, (1 << 30, 1 << 30));
         assert_eq!((back.async_messages, back.tdr_ms), (false, 0));
+        assert_eq!(back.engine, EngineArg::BuiltIn);
         assert!(!back.count_instructions);
     }
 
@@ -231,9 +247,7 @@ mod tests {
     #[test]
     fn choices() {
         let line = "vaccel-host run --kernel k --initrd i --choice paging=immediate --choice hw-scheduling=off";
-        let Cli {
-            command: Command::Run(args),
-        } = Cli::try_parse_from(line.split(' ')).unwrap();
+        let args = parsed(line);
         let text = serde_json::to_string(&args).unwrap();
         let back: RunArgs = serde_json::from_str(&text).unwrap();
         assert_eq!(back.choices, ["paging=immediate", "hw-scheduling=off"]);

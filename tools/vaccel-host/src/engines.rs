@@ -11,11 +11,37 @@ use std::sync::mpsc::{self, Sender};
 use std::sync::Arc;
 use std::thread;
 
-use engine::{BuiltIn, Engine};
+use anyhow::{Context, Result};
+use engine::{BuiltIn, Engine, ShaderEngine};
 use gpupv_host::{Job, JobOutcome, VgpuId};
+use shader_process::ShaderProcess;
 use vmm::SharedMemory;
 
+use crate::cli::{EngineArg, RunArgs};
 use crate::inbox::Inbox;
+
+/// Program that runs compute shaders, beside this one unless asked for otherwise.
+const WORKER: &str = "vaccel-spirv-worker";
+
+/// Makes the engine of one virtual GPU.
+///
+/// # Errors
+///
+/// Fails if there is nothing that can run compute shaders, and they were asked for.
+pub fn engine(args: &RunArgs) -> Result<Arc<dyn Engine>> {
+    if args.engine == EngineArg::BuiltIn {
+        return Ok(Arc::new(BuiltIn));
+    }
+    let program = match &args.spirv_worker {
+        // A worker starts in another folder.
+        Some(program) => program.canonicalize(),
+        None => std::env::current_exe().map(|own| own.with_file_name(WORKER)),
+    };
+    let program = program.context("cannot find the program of --engine spirv")?;
+    let shaders =
+        ShaderProcess::start(&program).context("--engine spirv has no compute shaders")?;
+    Ok(Arc::new(ShaderEngine::new(shaders)))
+}
 
 /// The thread of one engine. It ends when this is dropped.
 pub struct Worker(Sender<Job>);
@@ -28,30 +54,34 @@ pub struct Engines {
 }
 
 impl Engines {
-    /// Starts the threads of `count` GPUs. Outcomes go to `inbox`.
+    /// Starts a thread for each engine. Outcomes go to `inbox`.
     ///
     /// # Errors
     ///
     /// Fails if a thread cannot be made.
-    pub fn start(count: usize, memory: &SharedMemory, inbox: &Arc<Inbox>) -> std::io::Result<Self> {
-        let mut engines = Self {
+    pub fn start(
+        engines: Vec<Arc<dyn Engine>>,
+        memory: &SharedMemory,
+        inbox: &Arc<Inbox>,
+    ) -> std::io::Result<Self> {
+        let mut all = Self {
             workers: Vec::new(),
             memory: Arc::clone(memory),
             inbox: Arc::clone(inbox),
         };
-        for _ in 0..count {
-            let worker = engines.worker()?;
-            engines.add(worker);
+        for engine in engines {
+            let worker = all.worker(engine)?;
+            all.add(worker);
         }
-        Ok(engines)
+        Ok(all)
     }
 
-    /// Starts the thread of a GPU that is to be added.
+    /// Starts the thread of a GPU that is to be added, for its engine.
     ///
     /// # Errors
     ///
     /// Fails if a thread cannot be made.
-    pub fn worker(&self) -> std::io::Result<Worker> {
+    pub fn worker(&self, engine: Arc<dyn Engine>) -> std::io::Result<Worker> {
         let (sender, jobs) = mpsc::channel::<Job>();
         let memory = Arc::clone(&self.memory);
         let inbox = Arc::clone(&self.inbox);
@@ -59,7 +89,7 @@ impl Engines {
             .name(format!("engine{}", self.workers.len()))
             .spawn(move || {
                 for job in jobs {
-                    inbox.done(job.id(), run(&job, &BuiltIn, &memory));
+                    inbox.done(job.id(), run(&job, engine.as_ref(), &memory));
                 }
             })?;
         Ok(Worker(sender))

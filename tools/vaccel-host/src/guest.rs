@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail, Context, Result};
+use engine::Engine;
 use gpupv_host::{Host, HostConfig};
 use vmbus_server::{Server, ServerConfig};
 use vmm::{Attachments, End, PciFunction, StopHandle, Vm, VmConfig};
@@ -16,7 +17,7 @@ use crate::cli::{choose, RunArgs};
 use crate::console::Console;
 use crate::control::Lines;
 use crate::device::Device;
-use crate::engines::Engines;
+use crate::engines::{self, Engines};
 use crate::gpu_function::GpuFunction;
 use crate::hot_add::{self, GpuSlots};
 use crate::inbox::Inbox;
@@ -39,7 +40,10 @@ const MMIO_SPARE: u64 = 1 << 30;
 pub fn run(args: &RunArgs, results: Sink) -> Result<u8> {
     let smp = args.smp.unwrap_or(SMP);
     let deadline = Instant::now() + Duration::from_secs(args.timeout);
-    let (host, pci) = gpus(args)?;
+    let engines: Vec<_> = (0..args.vgpu)
+        .map(|_| engines::engine(args))
+        .collect::<Result<_>>()?;
+    let (host, pci) = gpus(args, &engines)?;
     let inbox_cell = Arc::new(OnceLock::new());
     let config = VmConfig {
         memory: args.memory,
@@ -71,7 +75,7 @@ pub fn run(args: &RunArgs, results: Sink) -> Result<u8> {
         synic: vm.synic(),
         mapper: vm.region_mapper(),
         gpu_memory: GpuMemories::default(),
-        engines: Engines::start(host.vgpus().count(), &memory, &inbox)?,
+        engines: Engines::start(engines, &memory, &inbox)?,
         offered: BTreeMap::new(),
         open: BTreeMap::new(),
         interrupts: BTreeSet::new(),
@@ -115,7 +119,7 @@ pub fn run(args: &RunArgs, results: Sink) -> Result<u8> {
 }
 
 /// Makes the GPU-PV host and the PCI functions of its virtual GPUs.
-fn gpus(args: &RunArgs) -> Result<(Host, Vec<Arc<dyn PciFunction>>)> {
+fn gpus(args: &RunArgs, engines: &[Arc<dyn Engine>]) -> Result<(Host, Vec<Arc<dyn PciFunction>>)> {
     let mut config = HostConfig {
         version: args.gpupv_version,
         async_messages: args.async_messages,
@@ -129,8 +133,8 @@ fn gpus(args: &RunArgs) -> Result<(Host, Vec<Arc<dyn PciFunction>>)> {
     }
     let mut host = Host::new(config);
     let mut functions: Vec<Arc<dyn PciFunction>> = Vec::new();
-    for number in 0..args.vgpu {
-        let vgpu = host.add_vgpu(hot_add::vgpu_config(args, u32::from(number)))?;
+    for (number, engine) in (0_u32..).zip(engines) {
+        let vgpu = host.add_vgpu(hot_add::vgpu_config(args, number, engine.as_ref()))?;
         let window = host.pci_window(vgpu).context("no configuration window")?;
         functions.push(Arc::new(GpuFunction::new(window)));
     }

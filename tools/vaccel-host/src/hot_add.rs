@@ -8,12 +8,14 @@
 use std::sync::Arc;
 
 use anyhow::{bail, Context, Result};
+use engine::Engine;
 use gpupv_host::{Channel, PerSegment, VgpuConfig, VgpuId, MAX_VGPUS};
 use vmm::pci::PciBus;
 use vmm::SparseMemory;
 
 use crate::cli::RunArgs;
 use crate::device::Device;
+use crate::engines;
 use crate::gpu_function::GpuFunction;
 
 // Every GPU has a slot on the bus.
@@ -38,8 +40,8 @@ impl GpuSlots {
     }
 }
 
-/// The configuration of a virtual GPU by its number.
-pub fn vgpu_config(args: &RunArgs, number: u32) -> VgpuConfig {
+/// The configuration of a virtual GPU, by its number and what runs its jobs.
+pub fn vgpu_config(args: &RunArgs, number: u32, engine: &dyn Engine) -> VgpuConfig {
     VgpuConfig {
         budget: PerSegment {
             local: args.budget,
@@ -50,6 +52,7 @@ pub fn vgpu_config(args: &RunArgs, number: u32) -> VgpuConfig {
             non_local: args.gpu_memory_non_local.max(args.budget_non_local),
         },
         commit_limit: args.commit_limit,
+        engine: engine.info(),
         ..VgpuConfig::numbered(number)
     }
 }
@@ -77,12 +80,10 @@ impl Device {
             bail!("the VM has no channel for virtual GPUs (--vgpu 0)");
         }
         let memory = gpu_memory()?;
-        let worker = self
-            .world
-            .engines
-            .worker()
-            .context("cannot start a GPU's engine")?;
-        let config = vgpu_config(&self.slots.args, u32::try_from(count)?);
+        let engine = engines::engine(&self.slots.args)?;
+        let config = vgpu_config(&self.slots.args, u32::try_from(count)?, engine.as_ref());
+        let worker = self.world.engines.worker(engine);
+        let worker = worker.context("cannot start a GPU's engine")?;
         let vgpu = self.host.add_vgpu(config)?;
         self.world.gpu_memory.add(memory);
         self.world.engines.add(worker);

@@ -26,12 +26,12 @@ use std::fs::File;
 use std::io::Write;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{bail, Context, Result};
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 use accel::Accelerator;
-use cli::{Cli, Command, RunArgs};
+use cli::{Cli, Command, EngineArg, RunArgs};
 use results::Sink;
 
 /// Environment variable that chooses the log lines.
@@ -72,6 +72,10 @@ fn run(args: &RunArgs) -> Result<u8> {
     eprintln!("vaccel-host: {accelerator}");
     match accelerator {
         Accelerator::Kvm => guest::run(args, sink),
+        // What the worker loads is not in the emulated machine.
+        Accelerator::Tcg(_) if args.engine == EngineArg::Spirv => bail!(
+            "--engine spirv needs KVM on this machine: in the emulated one there is no Vulkan driver"
+        ),
         Accelerator::Tcg(_) => tcg::run(args, sink),
     }
 }

@@ -220,6 +220,28 @@ fn channels_close() {
     }
 }
 
+/// A shader that takes too long hangs its device, one that is refused or kills its runner is a fault.
+#[test]
+fn shader_ends() {
+    let mut guest = Guest::with_process(modern());
+    for (outcome, state) in [
+        (Outcome::Hung, ExecutionState::HUNG),
+        (Outcome::BadProgram, ExecutionState::ERROR_DMA_FAULT),
+    ] {
+        let setup = guest.setup();
+        let (_, va) = guest.buffer(&setup, &[1]);
+        guest.submit(setup.context, (4096, va), |_| ()).unwrap();
+        let (_, job) = guest.world.jobs.pop_front().unwrap();
+        let outcome = JobOutcome::Ran {
+            outcome,
+            flipped: false,
+        };
+        guest.host.engine_done(job.id(), outcome, &mut guest.world);
+        assert_eq!(guest.execution_state(setup.device), state);
+    }
+    guest.finish();
+}
+
 /// An engine that crashed hangs the device, not the host.
 #[test]
 fn engine_crash() {
