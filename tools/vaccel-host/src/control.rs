@@ -16,6 +16,9 @@
 //! | `{"op":"mute","vgpu":0,"milliseconds":500}` | `{"ok":true}`; for so long the host of that GPU, which is that of all, answers nothing, takes nothing and says nothing; then it goes on with what has queued up |
 //! | `{"op":"fail-device","vgpu":0,"state":"hung"}`, `"reset"`, `"page-fault"`, `"stopped"` | `{"ok":true}`; every device of that GPU that has not failed is in that state |
 //! | `{"op":"drop-events","count":1}` | `{"ok":true}`; so many guest events from now on are lost |
+//! | `{"op":"fault","on":{..},"do":{..}}` | `{"ok":true,"id":n}`; a rule of misbehaviour is armed ([`crate::faults`]) |
+//! | `{"op":"faults"}` | `{"rules":[{"id":n,"rule":{..},"matched":n,"fired":n}]}`; the rules, in the order they were armed |
+//! | `{"op":"clear-faults"}` | `{"ok":true}`; all rules are disarmed |
 //! | `{"op":"exit","code":0}` | `{"ok":true}`; the exit status when the guest powers off |
 //!
 //! Anything else is answered `{"error":".."}`.
@@ -28,13 +31,14 @@ use serde_json::Value;
 use vaccel_isa::Segment;
 use vmm::SerialOutput;
 
+use crate::faults::FaultRule;
 use crate::inbox::Inbox;
 
 /// Longest request; longer ones are cut, and then refused as malformed.
 const MAX_LINE: usize = 4 << 20;
 
 /// A request of the guest.
-#[derive(Debug, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(tag = "op", rename_all = "kebab-case")]
 pub enum Request {
     /// Count the objects.
@@ -103,6 +107,12 @@ pub enum Request {
         /// How many.
         count: u64,
     },
+    /// Arm a rule of misbehaviour.
+    Fault(FaultRule),
+    /// List the rules.
+    Faults,
+    /// Disarm all rules.
+    ClearFaults,
     /// Set the exit status.
     Exit {
         /// The status.

@@ -20,6 +20,7 @@ use vmm::SerialInput;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
 use crate::control::{self, EngineFault, FailedState, Request, ResultLine, Target};
+use crate::faults::FaultBook;
 use crate::hot_add::GpuSlots;
 use crate::inbox::Inbox;
 use crate::results::{self, Sink};
@@ -31,6 +32,10 @@ const RING_BUDGET: usize = 64;
 const EVENTS: usize = 16;
 /// Nanoseconds of a millisecond.
 const MILLISECOND: u64 = 1_000_000;
+/// Milliseconds after which an offer is tried again that the guest was not ready for.
+const OFFER_RETRY_MS: i32 = 10;
+/// Nanoseconds for which it is tried.
+const OFFER_PATIENCE: u64 = 30_000 * MILLISECOND;
 /// Token of the inbox; acknowledgements have the number of their processor.
 const INBOX: u64 = u64::MAX;
 
@@ -50,6 +55,10 @@ pub struct Device {
     pub answers: SerialInput,
     /// Where results go.
     pub results: Sink,
+    /// The rules of misbehaviour.
+    pub faults: FaultBook,
+    /// Offers that rules ask for and that the guest is not ready for, and until when they are tried.
+    pub late_offers: Vec<(Channel, u64)>,
     /// Exit status the guest set.
     pub exit: Option<u8>,
 }
@@ -122,7 +131,11 @@ impl Device {
             // Not a moment too early, or it would be asked again and again.
             i32::try_from(left.div_ceil(MILLISECOND)).unwrap_or(i32::MAX)
         });
-        wait.unwrap_or(-1)
+        match wait {
+            _ if self.late_offers.is_empty() => wait.unwrap_or(-1),
+            Some(wait) => wait.min(OFFER_RETRY_MS),
+            None => OFFER_RETRY_MS,
+        }
     }
 
     /// Tells the host that time has passed.
@@ -234,11 +247,18 @@ impl Device {
                 world: &mut self.world,
             };
             self.host.message(channel, message, &mut env);
+            self.obey_rules();
+            if !self.world.open.contains_key(&id) {
+                // A rule had it rescinded.
+                break;
+            }
         }
     }
 
     /// Raises the interrupts that are wanted and rescinds the channels that failed.
     fn settle(&mut self) {
+        self.obey_rules();
+        self.offer_late_ones();
         while let Some((id, reason)) = self.world.failed.pop() {
             self.with_server(|server, wiring| server.fail_channel(id, &reason, wiring));
         }
@@ -284,61 +304,118 @@ impl Device {
 
     /// Carries a request of the control channel out and returns the answer.
     fn answer(&mut self, line: &str) -> Result<Value> {
-        let answer = match control::parse(line) {
-            Ok(Request::Census) => serde_json::to_value(self.host.census())?,
-            Ok(Request::Messages) => serde_json::to_value(self.host.messages())?,
-            Ok(Request::Time) => serde_json::json!({ "busy_ns": busy_ns()? }),
-            Ok(Request::Result { name, data }) => {
+        match control::parse(line) {
+            Ok(request) => self.carry_out(request),
+            Err(reason) => Ok(control::refused(&reason)),
+        }
+    }
+
+    fn carry_out(&mut self, request: Request) -> Result<Value> {
+        let answer = match request {
+            Request::Census => serde_json::to_value(self.host.census())?,
+            Request::Messages => serde_json::to_value(self.host.messages())?,
+            Request::Time => serde_json::json!({ "busy_ns": busy_ns()? }),
+            Request::Result { name, data } => {
                 let name = name.as_str();
                 let line = serde_json::to_string(&ResultLine { name, data: &data })?;
                 results::write_line(&mut self.results, &line).context("cannot write a result")?;
                 control::ok()
             }
-            Ok(Request::EngineFault {
+            Request::EngineFault {
                 job: EngineFault::FlipOneElement,
                 vgpu,
-            }) => match self.vgpu(vgpu) {
+            } => match self.vgpu(vgpu) {
                 Some(vgpu) if self.host.arm_wrong_result(vgpu) => control::ok(),
                 _ => control::refused("no such virtual GPU"),
             },
-            Ok(Request::Rescind(target)) => self.rescind(target),
-            Ok(Request::Offer(target)) => match self.target(target).map(|to| self.offer(to)) {
+            Request::Rescind(target) => self.rescind(target),
+            Request::Offer(target) => match self.target(target).map(|to| self.offer(to)) {
                 Some(Ok(())) => control::ok(),
                 Some(Err(error)) => control::refused(&format!("{error:#}")),
                 None => control::refused("no such virtual GPU"),
             },
-            Ok(Request::AddVgpu) => match self.add_vgpu() {
+            Request::AddVgpu => match self.add_vgpu() {
                 Ok(vgpu) => serde_json::json!({ "ok": true, "vgpu": vgpu.index() }),
                 Err(error) => control::refused(&format!("{error:#}")),
             },
-            Ok(Request::Budget {
+            Request::Budget {
                 vgpu,
                 segment,
                 bytes,
-            }) => match self.vgpu(vgpu) {
+            } => match self.vgpu(vgpu) {
                 Some(vgpu) if self.host.set_budget(vgpu, segment.into(), bytes) => control::ok(),
                 _ => control::refused("no such virtual GPU"),
             },
-            Ok(Request::Pressure { vgpu, bytes }) => {
+            Request::Pressure { vgpu, bytes } => {
                 let vgpu = self.vgpu(vgpu);
                 match vgpu.and_then(|vgpu| self.host.pressure(vgpu, bytes)) {
                     Some(dropped) => serde_json::json!({ "ok": true, "dropped": dropped }),
                     None => control::refused("no such virtual GPU"),
                 }
             }
-            Ok(Request::Mute { vgpu, milliseconds }) => self.mute(vgpu, milliseconds),
-            Ok(Request::FailDevice { vgpu, state }) => self.fail_devices(vgpu, state),
-            Ok(Request::DropEvents { count }) => {
+            Request::Mute { vgpu, milliseconds } => self.mute(vgpu, milliseconds),
+            Request::FailDevice { vgpu, state } => self.fail_devices(vgpu, state),
+            Request::DropEvents { count } => {
                 self.host.drop_events(count);
                 control::ok()
             }
-            Ok(Request::Exit { code }) => {
+            Request::Fault(rule) => match self.faults.arm(rule, &mut self.host) {
+                Ok(id) => serde_json::json!({ "ok": true, "id": id }),
+                Err(error) => control::refused(&error.to_string()),
+            },
+            Request::Faults => self.faults.list(&self.host),
+            Request::ClearFaults => {
+                self.faults.clear(&mut self.host);
+                control::ok()
+            }
+            Request::Exit { code } => {
                 self.exit = Some(code);
                 control::ok()
             }
-            Err(reason) => control::refused(&reason),
         };
         Ok(answer)
+    }
+
+    /// Carries out what rules ask for, and goes on with the messages that waited for it.
+    fn obey_rules(&mut self) {
+        while let Some(id) = self.host.take_operation() {
+            let Some(request) = self.faults.operation(id).cloned() else {
+                continue;
+            };
+            tracing::info!(?request, "a rule's operation");
+            match request {
+                Request::Offer(target) => {
+                    let end = self.world.now_ns().saturating_add(OFFER_PATIENCE);
+                    let channel = self.target(target);
+                    self.late_offers
+                        .extend(channel.map(|channel| (channel, end)));
+                    self.offer_late_ones();
+                }
+                request => match self.carry_out(request) {
+                    Ok(answer) => tracing::debug!(%answer, "done"),
+                    Err(error) => tracing::warn!(%error, "a rule's operation failed"),
+                },
+            }
+            let mut env = HostWorld {
+                server: Some(&self.server),
+                world: &mut self.world,
+            };
+            self.host.resume(&mut env);
+        }
+    }
+
+    /// Makes the offers that rules asked for, as soon as the guest has let go of the old channel.
+    fn offer_late_ones(&mut self) {
+        let now = self.world.now_ns();
+        for (channel, end) in std::mem::take(&mut self.late_offers) {
+            if let Err(error) = self.offer(channel) {
+                if now < end {
+                    self.late_offers.push((channel, end));
+                } else {
+                    tracing::warn!(?channel, %error, "a rule's offer failed");
+                }
+            }
+        }
     }
 
     fn mute(&mut self, vgpu: usize, milliseconds: u64) -> Value {

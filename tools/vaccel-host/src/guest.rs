@@ -18,6 +18,7 @@ use crate::console::Console;
 use crate::control::Lines;
 use crate::device::Device;
 use crate::engines::{self, Engines};
+use crate::faults::FaultBook;
 use crate::gpu_function::GpuFunction;
 use crate::hot_add::{self, GpuSlots};
 use crate::inbox::Inbox;
@@ -94,6 +95,8 @@ pub fn run(args: &RunArgs, results: Sink) -> Result<u8> {
         inbox: Arc::clone(&inbox),
         answers: vm.com2(),
         results,
+        faults: FaultBook::default(),
+        late_offers: Vec::new(),
         exit: None,
     };
     device.offer_all()?;

@@ -12,6 +12,7 @@ mod control;
 mod cpio;
 mod device;
 mod engines;
+mod faults;
 mod gpu_function;
 mod guest;
 mod hot_add;

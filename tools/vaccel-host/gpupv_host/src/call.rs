@@ -10,6 +10,17 @@ use crate::choices::Choices;
 use crate::env::{Channel, VgpuId};
 use crate::job::JobId;
 
+/// The answer of a command, whatever its handler would say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forced {
+    /// Says that it failed with this status.
+    pub status: NtStatus,
+    /// The command is carried out all the same.
+    pub after: bool,
+    /// The answer is the status alone, whatever the reply looks like.
+    pub bare: bool,
+}
+
 /// Where a command came from.
 #[derive(Debug, Clone, Copy)]
 pub struct Call {
@@ -21,6 +32,8 @@ pub struct Call {
     pub process: Handle,
     /// How to complete it, unless the guest does not want that.
     pub completion: Option<Completion>,
+    /// How it is answered, if that has been decided.
+    pub forced: Option<Forced>,
 }
 
 /// Identifies a completion.
@@ -106,6 +119,15 @@ impl Call {
             answer.bytes = bare(NtStatus::SUCCESS);
         }
         Ok(answer)
+    }
+
+    /// The payload of a failure that was decided beforehand.
+    pub fn forced_failure<C: Command>(&self, request: &Request<'_, C>, forced: Forced) -> Vec<u8> {
+        if forced.bare {
+            bare(forced.status)
+        } else {
+            self.failure(request, forced.status)
+        }
     }
 
     /// The payload that says a command failed, in the shape of its reply.

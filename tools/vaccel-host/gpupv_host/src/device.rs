@@ -115,33 +115,29 @@ impl Host {
     /// Puts a device in error, once.
     pub(crate) fn fail_device(
         &mut self,
-        process: Handle,
+        owner: Handle,
         device: Handle,
         state: ExecutionState,
         fault: PageFaultState,
         env: &mut dyn Env,
     ) {
-        self.drop_work(process, device);
+        self.drop_work(owner, device);
         let max_value = self.config.max_value_on_error;
-        let Ok(process) = self.process_mut(process) else {
+        let Ok(process) = self.process_mut(owner) else {
             return;
         };
-        for (handle, object) in process.objects.iter_mut() {
-            match &mut object.kind {
-                Kind::Device(failed) if handle == device => {
-                    if failed.state != ExecutionState::ACTIVE {
-                        return;
-                    }
-                    failed.state = state;
-                    failed.fault = fault;
-                    tracing::debug!(%device, ?state, "device failed");
-                    let data = SetGuestData::new(failed.cookie, state.raw());
-                    send(&Event::SetGuestData(data), env);
-                }
-                _ => {}
+        if let Some(Kind::Device(failed)) = process.objects.get_mut(device).map(|o| &mut o.kind) {
+            if failed.state != ExecutionState::ACTIVE {
+                return;
             }
+            failed.state = state;
+            failed.fault = fault;
+            tracing::debug!(%device, ?state, "device failed");
+            let data = SetGuestData::new(failed.cookie, state.raw());
+            self.out.send(&Event::SetGuestData(data), env);
         }
-        for (_, object) in process.objects.iter() {
+        let process = self.processes.get(owner);
+        for (_, object) in process.iter().flat_map(|process| process.objects.iter()) {
             if let (true, Kind::Sync(sync)) = (object.device == device, &object.kind) {
                 if max_value && sync.jumps() {
                     sync.fence.store(u64::MAX);
@@ -171,13 +167,5 @@ impl Host {
                 }
             }
         }
-    }
-}
-
-/// Sends an event to the guest.
-pub(crate) fn send(event: &Event, env: &mut dyn Env) {
-    let mut bytes = [0; Event::LEN];
-    if event.encode(&mut bytes).is_ok() {
-        env.send(&bytes);
     }
 }

@@ -11,7 +11,7 @@ use gpupv::{
     PageFaultState, Request,
 };
 
-use crate::call::{Call, Completion, Verdict};
+use crate::call::{Call, Completion, Forced, Verdict};
 use crate::config::{MAX_HELD_COMPLETIONS, MAX_VM_OBJECTS, MAX_VM_VA_RANGES};
 use crate::env::{Channel, Env, MessageIn, VgpuId};
 use crate::host::{Held, Host};
@@ -21,13 +21,19 @@ use crate::va::VaSpace;
 type Handler<C> = for<'a> fn(&mut Host, &Call, &Request<'a, C>, &mut dyn Env) -> Verdict;
 
 impl Host {
-    pub(crate) fn dispatch(&mut self, channel: Channel, input: MessageIn<'_>, env: &mut dyn Env) {
+    pub(crate) fn dispatch(
+        &mut self,
+        channel: Channel,
+        input: MessageIn<'_>,
+        forced: Option<Forced>,
+        env: &mut dyn Env,
+    ) {
         self.messages.taken = self.messages.taken.saturating_add(1);
         let completion = input.completion_requested.then_some(Completion {
             channel,
             transaction_id: input.transaction_id,
         });
-        if let Err(status) = self.route(channel, completion, input.payload, env) {
+        if let Err(status) = self.route(channel, completion, forced, input.payload, env) {
             self.refuse(completion, status, env);
         }
     }
@@ -36,6 +42,7 @@ impl Host {
         &mut self,
         channel: Channel,
         completion: Option<Completion>,
+        forced: Option<Forced>,
         payload: &[u8],
         env: &mut dyn Env,
     ) -> Result<(), NtStatus> {
@@ -66,13 +73,14 @@ impl Host {
             vgpu,
             process: message.process(),
             completion,
+            forced,
         };
         self.command(id, &call, &message, env)
     }
 
     /// The GPU that an adapter command on the global channel is for. Without an extended header it
     /// can only be the single one.
-    fn vgpu_of(&self, message: &Message<'_>) -> Result<VgpuId, NtStatus> {
+    pub(crate) fn vgpu_of(&self, message: &Message<'_>) -> Result<VgpuId, NtStatus> {
         if !self.negotiation.version().has_ext_header() && self.vgpus.len() == 1 {
             return Ok(VgpuId(0));
         }
@@ -174,14 +182,24 @@ impl Host {
         let request = message
             .parse::<C>()
             .map_err(|_| NtStatus::INVALID_PARAMETER)?;
-        let verdict = self
-            .admit(C::ID, call)
-            .and_then(|()| handler(self, call, &request, env));
+        let verdict = match call.forced {
+            Some(Forced {
+                status,
+                after: false,
+                ..
+            }) => Err(status),
+            _ => self
+                .admit(C::ID, call)
+                .and_then(|()| handler(self, call, &request, env)),
+        };
         match verdict {
             Ok(answer) => {
                 let held = Held {
                     completion: call.completion,
-                    bytes: answer.bytes,
+                    bytes: match call.forced {
+                        Some(forced) => call.forced_failure(&request, forced),
+                        None => answer.bytes,
+                    },
                     jobs: answer.hold.jobs,
                     backings: answer.hold.backings,
                 };
@@ -190,7 +208,10 @@ impl Host {
             Err(status) => {
                 tracing::debug!(command = C::ID.name(), %status, "refused");
                 if let Some(to) = call.completion {
-                    let payload = call.failure(&request, status);
+                    let payload = match call.forced {
+                        Some(forced) => call.forced_failure(&request, forced),
+                        None => call.failure(&request, status),
+                    };
                     self.reply(to, &payload, env);
                 }
             }

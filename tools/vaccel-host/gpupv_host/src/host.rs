@@ -10,12 +10,11 @@ use std::sync::Arc;
 use gpupv::{ExecutionState, Handle, NtStatus, PageFaultState, PAGE_SIZE};
 
 use crate::backing::Backing;
-use crate::call::{bare, Completion};
+use crate::call::{bare, Completion, Forced};
 use crate::config::{HostConfig, VgpuConfig, MAX_PROCESSES, MAX_SHARED_OBJECTS, MAX_VGPUS};
 use crate::env::{Channel, Env, MessageIn, VgpuId};
 use crate::fence::FenceValue;
 use crate::gpu_memory::{Content, GpuMemory};
-use crate::guest_events::GuestEvents;
 use crate::handle_table::HandleTable;
 use crate::host_share::Exported;
 use crate::io_pages::IoPages;
@@ -24,6 +23,7 @@ use crate::messages::MessageCounts;
 use crate::mute::{Mute, Unheard};
 use crate::object::Kind;
 use crate::offer::Offers;
+use crate::outlet::Outlet;
 use crate::pci::{Negotiation, PciWindow};
 use crate::process::Process;
 use crate::segment::PerSegment;
@@ -121,7 +121,7 @@ pub struct Host {
     pub(crate) exported: HandleTable<Exported>,
     /// Fences to signal once the command being handled has been completed.
     pub(crate) after: Vec<FenceValue>,
-    pub(crate) events: GuestEvents,
+    pub(crate) out: Outlet,
     pub(crate) mute: Mute,
     pub(crate) messages: MessageCounts,
     pub(crate) pinned_pages: u64,
@@ -143,7 +143,7 @@ impl Host {
             shared: HandleTable::new(MAX_SHARED_OBJECTS),
             exported: HandleTable::new(MAX_SHARED_OBJECTS),
             after: Vec::new(),
-            events: GuestEvents::new(config.choices.passive_events),
+            out: Outlet::new(config.choices.passive_events),
             mute: Mute::default(),
             messages: MessageCounts::default(),
             pinned_pages: 0,
@@ -241,6 +241,7 @@ impl Host {
     pub fn channel_closed(&mut self, channel: Channel, env: &mut dyn Env) {
         tracing::debug!(?channel, "channel closed");
         self.mute.forget(channel);
+        self.out.faults.forget(channel);
         for held in &mut self.held {
             if held.completion.is_some_and(|at| at.channel == channel) {
                 held.completion = None;
@@ -296,7 +297,22 @@ impl Host {
                 payload: message.payload.to_vec(),
             });
         }
-        self.dispatch(channel, message, env);
+        if self.out.faults.is_idle() {
+            self.handle(channel, message, None, env);
+        } else {
+            self.message_by_rules(channel, message, env);
+        }
+    }
+
+    /// Handles a message that may be handled now, and does all that follows from it.
+    pub(crate) fn handle(
+        &mut self,
+        channel: Channel,
+        message: MessageIn<'_>,
+        forced: Option<Forced>,
+        env: &mut dyn Env,
+    ) {
+        self.dispatch(channel, message, forced, env);
         for signal in std::mem::take(&mut self.after) {
             signal.fence.signal(signal.value, false);
         }

@@ -46,13 +46,13 @@ mod device;
 mod dispatch;
 mod env;
 mod escape;
+mod fault;
 mod features;
 mod fence;
 mod gaps;
 mod global;
 mod gpu_memory;
 mod gpuva;
-mod guest_events;
 mod handle_table;
 mod host;
 mod host_share;
@@ -64,6 +64,7 @@ mod messages;
 mod mute;
 mod object;
 mod offer;
+mod outlet;
 mod paging;
 mod pci;
 mod plain_sync;
@@ -96,6 +97,10 @@ pub use config::{
 };
 pub use env::{
     Channel, Env, HostMemory, HostMemoryError, IoSpace, IoSpaceError, MessageIn, ShowError, VgpuId,
+};
+pub use fault::{
+    Action, ChannelMatch, CommandMatch, EventMatch, Garbage, On, OperationId, Rule, RuleCounts,
+    RuleError, Status, MAX_RULES,
 };
 pub use host::{Host, TooManyVgpus};
 pub use job::{Job, JobId, JobOutcome};

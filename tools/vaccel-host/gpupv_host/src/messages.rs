@@ -13,7 +13,7 @@ use crate::Host;
 pub struct MessageCounts {
     /// How many the host took.
     pub taken: u64,
-    /// How many of these it answered, whatever the answer was.
+    /// How many of these it answered, whatever the answer was and became of it.
     pub answered: u64,
 }
 
@@ -26,6 +26,6 @@ impl Host {
     /// Answers a message.
     pub(crate) fn reply(&mut self, to: Completion, payload: &[u8], env: &mut dyn Env) {
         self.messages.answered = self.messages.answered.saturating_add(1);
-        env.complete(to.channel, to.transaction_id, payload);
+        self.out.answer(to, payload, env);
     }
 }

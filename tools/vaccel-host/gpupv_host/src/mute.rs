@@ -84,6 +84,7 @@ impl Host {
             return;
         }
         self.mute.until = None;
+        self.resume(env);
         for unheard in std::mem::take(&mut self.mute.unheard) {
             match unheard {
                 Unheard::Message {

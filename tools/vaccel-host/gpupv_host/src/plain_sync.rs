@@ -16,7 +16,7 @@ use gpupv::{NtStatus, SyncObjectFlags, SyncObjectInfo};
 
 use crate::choices::MutexStart;
 use crate::env::Env;
-use crate::guest_events::GuestEvents;
+use crate::outlet::Outlet;
 
 /// A sync object without storage. Only the thread that owns the host changes it.
 #[derive(Debug)]
@@ -99,7 +99,7 @@ impl PlainSync {
     }
 
     /// Signals it. A count above the highest is lost, as is a lower value of a fence.
-    pub fn signal(&self, value: u64, events: &mut GuestEvents, env: &mut dyn Env) {
+    pub fn signal(&self, value: u64, out: &mut Outlet, env: &mut dyn Env) {
         let state = self.state.load(Ordering::Relaxed);
         match self.kind {
             PlainKind::Fence => self.state.store(state.max(value), Ordering::Relaxed),
@@ -107,7 +107,7 @@ impl PlainSync {
                 let more = state.saturating_add(1).min(most);
                 self.state.store(more, Ordering::Relaxed);
             }
-            PlainKind::Notification { event } => events.signal(event, env),
+            PlainKind::Notification { event } => out.signal(event, env),
         }
     }
 }

@@ -13,15 +13,15 @@ use gpupv::{ExecutionState, Handle, PageFaultFlags, PageFaultState};
 
 use crate::env::{Env, VgpuId};
 use crate::fence::FenceValue;
-use crate::guest_events::GuestEvents;
 use crate::host::{Host, Owner, Running, Vgpu};
 use crate::job::{Cancel, Job, JobId, JobOutcome};
 use crate::object::Context;
+use crate::outlet::Outlet;
 use crate::work::{Work, WorkQueue};
 
 impl WorkQueue {
     /// Does what can be done now. Returns whether anything was.
-    fn advance(&mut self, events: &mut GuestEvents, env: &mut dyn Env) -> bool {
+    fn advance(&mut self, out: &mut Outlet, env: &mut dyn Env) -> bool {
         let mut progress = false;
         while self.running.is_none() {
             match self.queue.front_mut() {
@@ -34,7 +34,7 @@ impl WorkQueue {
                 }
                 Some(Work::Release(syncs)) => {
                     for one in syncs {
-                        one.sync.signal(one.value, events, env);
+                        one.sync.signal(one.value, out, env);
                     }
                 }
                 Some(Work::Signal { fences, rewind }) => {
@@ -42,7 +42,7 @@ impl WorkQueue {
                         pair.fence.signal(pair.value, *rewind);
                     }
                 }
-                Some(Work::Event(event)) => events.signal(*event, env),
+                Some(Work::Event(event)) => out.signal(*event, env),
                 Some(Work::Wait(_) | Work::Run(_) | Work::Update(_)) | None => break,
             }
             self.queue.pop_front();
@@ -89,7 +89,7 @@ impl Host {
             let work = process.and_then(|p| p.work(*vgpu, owner.queue).ok());
             work.is_some_and(|work| !work.queue.is_empty())
         });
-        let events = &mut self.events;
+        let out = &mut self.out;
         self.cpu_waits.retain(|wait| {
             let process = processes.get(wait.process);
             let over = |(handle, pair): &(Handle, FenceValue)| {
@@ -101,7 +101,7 @@ impl Host {
                 wait.fences.iter().all(over)
             };
             if done {
-                events.signal(wait.event, env);
+                out.signal(wait.event, env);
             }
             !done
         });
@@ -119,7 +119,7 @@ impl Host {
             let Some(work) = work else {
                 return progress;
             };
-            progress |= work.advance(&mut self.events, env);
+            progress |= work.advance(&mut self.out, env);
             let Some(update) = work.take_update() else {
                 return progress;
             };

@@ -251,7 +251,7 @@ impl Host {
         }
         if body.flags.contains(SignalFlags::SIGNAL_AT_SUBMISSION) {
             for one in &syncs {
-                one.sync.signal(one.value, &mut self.events, env);
+                one.sync.signal(one.value, &mut self.out, env);
             }
             return Ok(());
         }

@@ -5,6 +5,7 @@ mod accounts;
 mod bring_up;
 mod budget;
 mod compute;
+mod faults;
 mod fuzz;
 mod guest;
 mod host_memory;

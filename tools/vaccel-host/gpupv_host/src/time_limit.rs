@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the passing of time does: it ends being mute, and jobs that run for too long.
+//! What the passing of time does: it ends being mute, jobs that run for too long, and delays.
 //!
 //! A job over the limit hangs its device. A device, context or hardware queue that was created without a time limit
 //! has none. (Windows has a limit of 2 s unless configured otherwise, for the time it takes to
@@ -20,7 +20,8 @@ impl Host {
             return Some(until);
         }
         let running = self.vgpus.iter().filter_map(|vgpu| vgpu.running.as_ref());
-        running.filter_map(|run| run.deadline).min()
+        let jobs = running.filter_map(|run| run.deadline);
+        jobs.chain(self.out.faults.deadline()).min()
     }
 
     /// Time has passed.
@@ -29,6 +30,7 @@ impl Host {
         self.unmute(now, env);
         if !self.is_mute() {
             self.end_overdue_jobs(now, env);
+            self.end_delays(now, env);
         }
     }
 
