@@ -113,6 +113,15 @@ pub struct RunArgs {
     /// File the guest's results are appended to, one JSON document a line.
     #[arg(long)]
     pub results: Option<PathBuf>,
+    /// File that says how the host misbehaves: seed, operations and rules, as JSON.
+    #[arg(long)]
+    pub scenario: Option<PathBuf>,
+    /// Seed of random misbehaviour, in place of the scenario's.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// File for every message both ways, one JSON document a line. It is written anew.
+    #[arg(long)]
+    pub trace: Option<PathBuf>,
     /// Seconds after which the run is stopped and has failed.
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: u64,

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{bail, Context, Result};
 use gpupv_host::{Channel, Host, MessageIn, VgpuId};
 use nix::sys::time::{TimeSpec, TimeValLike};
 use nix::time::{clock_gettime, ClockId};
@@ -24,6 +24,8 @@ use crate::faults::FaultBook;
 use crate::hot_add::GpuSlots;
 use crate::inbox::Inbox;
 use crate::results::{self, Sink};
+use crate::scenario::Scenario;
+use crate::trace::Asks;
 use crate::world::{HostWorld, Wiring, World};
 
 /// Packets taken from one ring before others get their turn.
@@ -64,6 +66,28 @@ pub struct Device {
 }
 
 impl Device {
+    /// Does what a scenario says, with this seed if it is given. Before anything is offered.
+    ///
+    /// # Errors
+    ///
+    /// Fails if an operation or a rule is refused.
+    pub fn begin(&mut self, scenario: &Scenario, seed: Option<u64>) -> Result<()> {
+        let seed = seed.unwrap_or(scenario.seed);
+        tracing::info!(seed, rules = scenario.rules.len(), "misbehaviour");
+        self.host.set_fault_seed(seed);
+        for (number, operation) in (1..).zip(&scenario.operations) {
+            let answer = self.carry_out(operation.clone())?;
+            if let Some(reason) = answer.get("error") {
+                bail!("scenario: operation {number}: {reason}");
+            }
+        }
+        for (number, rule) in (1..).zip(&scenario.rules) {
+            let armed = self.faults.arm(rule.clone(), &mut self.host);
+            armed.with_context(|| format!("scenario: rule {number}"))?;
+        }
+        Ok(())
+    }
+
     /// Offers all channels.
     ///
     /// # Errors
@@ -185,6 +209,10 @@ impl Device {
                 self.host.engine_done(job, outcome, &mut env);
             }
             if let Some(message) = message {
+                let now = self.world.now_ns();
+                if let Some(trace) = &mut self.world.trace {
+                    trace.vmbus(now, "guest", &message.payload);
+                }
                 self.with_server(|server, wiring| {
                     let result = server.post_message(
                         message.connection,
@@ -242,6 +270,15 @@ impl Device {
                 completion_requested: packet.head.completion_requested,
                 payload: &packet.payload,
             };
+            let now = self.world.now_ns();
+            if let Some(trace) = &mut self.world.trace {
+                let asks = Asks {
+                    transaction: message.transaction_id,
+                    answered: message.completion_requested,
+                    payload: message.payload,
+                };
+                trace.command(now, self.host.version(), channel, asks);
+            }
             let mut env = HostWorld {
                 server: Some(&self.server),
                 world: &mut self.world,

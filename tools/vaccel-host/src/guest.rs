@@ -3,6 +3,8 @@
 //! turns the way the guest ended into an exit status.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,6 +25,8 @@ use crate::gpu_function::GpuFunction;
 use crate::hot_add::{self, GpuSlots};
 use crate::inbox::Inbox;
 use crate::results::Sink;
+use crate::scenario::Scenario;
+use crate::trace::Trace;
 use crate::world::{GpuMemories, World};
 
 /// Virtual processors unless asked for otherwise.
@@ -41,6 +45,11 @@ const MMIO_SPARE: u64 = 1 << 30;
 pub fn run(args: &RunArgs, results: Sink) -> Result<u8> {
     let smp = args.smp.unwrap_or(SMP);
     let deadline = Instant::now() + Duration::from_secs(args.timeout);
+    let scenario = match &args.scenario {
+        Some(path) => Scenario::read(path)?,
+        None => Scenario::default(),
+    };
+    let trace = args.trace.as_deref().map(open_trace).transpose()?;
     let engines: Vec<_> = (0..args.vgpu)
         .map(|_| engines::engine(args))
         .collect::<Result<_>>()?;
@@ -82,6 +91,7 @@ pub fn run(args: &RunArgs, results: Sink) -> Result<u8> {
         interrupts: BTreeSet::new(),
         failed: Vec::new(),
         io_space: None,
+        trace,
         start: Instant::now(),
     };
     for _ in host.vgpus() {
@@ -99,6 +109,7 @@ pub fn run(args: &RunArgs, results: Sink) -> Result<u8> {
         late_offers: Vec::new(),
         exit: None,
     };
+    device.begin(&scenario, args.seed)?;
     device.offer_all()?;
 
     let guard = StopGuard(vm.stop_handle());
@@ -119,6 +130,13 @@ pub fn run(args: &RunArgs, results: Sink) -> Result<u8> {
         Err(_) => bail!("the device thread panicked"),
     };
     verdict(end?, exit, args.timeout)
+}
+
+/// Makes the trace.
+fn open_trace(path: &Path) -> Result<Trace> {
+    let what = || format!("cannot write the trace {}", path.display());
+    let file = File::create(path).with_context(what)?;
+    Trace::new(Box::new(file)).with_context(what)
 }
 
 /// Makes the GPU-PV host and the PCI functions of its virtual GPUs.

@@ -20,7 +20,9 @@ mod inbox;
 mod man;
 mod outer;
 mod results;
+mod scenario;
 mod tcg;
+mod trace;
 mod world;
 
 use std::fs::File;

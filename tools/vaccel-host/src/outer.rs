@@ -59,7 +59,14 @@ fn run() -> Result<u8> {
     std::thread::spawn(heartbeat);
     load_modules()?;
     let args: RunArgs = serde_json::from_slice(&fs::read(place::ARGS)?)?;
-    guest::run(&args, results_port()?)
+    if args.trace.is_some() {
+        raw(place::TRACE)?;
+    }
+    let exit = guest::run(&args, results_port()?)?;
+    if args.trace.is_some() {
+        tcdrain(File::options().write(true).open(place::TRACE)?)?;
+    }
+    Ok(exit)
 }
 
 /// Says over and over that this machine is alive: an empty line, which is no result.

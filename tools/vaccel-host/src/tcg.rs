@@ -3,7 +3,8 @@
 //!
 //! The outer machine boots a packaged kernel with an initramfs made here: this program as `/init`,
 //! the KVM modules, the guest's kernel and initramfs, and the arguments of the run. Its console is
-//! the guest's; its second serial port carries results and the exit status ([`crate::results`]).
+//! the guest's; its second serial port carries results and the exit status ([`crate::results`]), its
+//! third one the trace, if there is to be one.
 //! The temporary folder is removed when the run is over, however it went.
 
 use std::fs::{self, File};
@@ -17,6 +18,7 @@ use anyhow::{bail, Context, Result};
 use crate::cli::{AccelArg, RunArgs};
 use crate::cpio::Archive;
 use crate::results::{self, Sink};
+use crate::scenario::Scenario;
 
 /// Folder of the outer machine's kernel and modules, in place of the cache's.
 const OUTER_VARIABLE: &str = "VACCEL_OUTER_DIR";
@@ -52,6 +54,10 @@ pub mod place {
     pub const KERNEL: &str = "/guest/kernel";
     /// The guest's initramfs.
     pub const INITRD: &str = "/guest/initrd";
+    /// The scenario, if there is one.
+    pub const SCENARIO: &str = "/guest/scenario.json";
+    /// The port that the trace leaves by.
+    pub const TRACE: &str = "/dev/ttyS2";
     /// The arguments of the run, as JSON.
     pub const ARGS: &str = "/guest/args.json";
     /// The folder of the modules, with their load order in `modules.load`.
@@ -97,6 +103,7 @@ fn run_once(args: &RunArgs, sink: &mut Sink) -> Result<End> {
     let mut machine = Machine(
         command(&outer.join("vmlinuz"), &initramfs, &channel, &log, memory)
             .args(clock(args))
+            .args(args.trace.as_deref().map(trace_port).unwrap_or_default())
             .spawn()
             .context("cannot start setpriv (package util-linux)")?,
     );
@@ -168,12 +175,19 @@ fn write_initramfs(path: &Path, outer: &Path, args: &RunArgs) -> Result<u64> {
     archive.file("init", &read(&std::env::current_exe()?)?)?;
     archive.file(relative(place::KERNEL), &read(&args.kernel)?)?;
     archive.file(relative(place::INITRD), &read(&args.initrd)?)?;
+    if let Some(scenario) = &args.scenario {
+        // Read here too, so that what is wrong is said before a machine starts.
+        Scenario::read(scenario)?;
+        archive.file(relative(place::SCENARIO), &read(scenario)?)?;
+    }
     let inner = RunArgs {
         kernel: place::KERNEL.into(),
         initrd: place::INITRD.into(),
         accel: AccelArg::Kvm,
         smp: Some(args.smp.unwrap_or(SMP)),
         results: None,
+        scenario: args.scenario.as_ref().map(|_| place::SCENARIO.into()),
+        trace: args.trace.as_ref().map(|_| place::TRACE.into()),
         ..args.clone()
     };
     archive.file(relative(place::ARGS), &serde_json::to_vec(&inner)?)?;
@@ -222,6 +236,18 @@ fn command(
         .args(["-append", &command_line()])
         .stdin(Stdio::null());
     command
+}
+
+/// The serial port by which the trace leaves, written to the file as it comes.
+fn trace_port(path: &Path) -> Vec<String> {
+    // A comma ends a value, unless there are two.
+    let path = path.display().to_string().replace(',', ",,");
+    vec![
+        "-chardev".into(),
+        format!("file,id=trace,path={path}"),
+        "-serial".into(),
+        "chardev:trace".into(),
+    ]
 }
 
 /// What makes the emulator's clock count instructions, if that is asked for. Time passes at once when

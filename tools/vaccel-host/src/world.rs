@@ -22,6 +22,7 @@ use vmm::synic::Posted;
 use vmm::{IoRegion, RegionMapper, SparseMemory, Synic};
 
 use crate::engines::Engines;
+use crate::trace::Trace;
 
 /// A channel that the guest opened.
 pub struct Open {
@@ -69,6 +70,8 @@ pub struct World {
     pub failed: Vec<(ChannelId, String)>,
     /// Where the I/O space is, while there is one.
     pub io_space: Option<u64>,
+    /// Where messages are written down.
+    pub trace: Option<Trace>,
     /// Start of the host's clock.
     pub start: Instant,
 }
@@ -117,12 +120,20 @@ pub struct HostWorld<'a> {
 
 impl Env for HostWorld<'_> {
     fn complete(&mut self, channel: Channel, transaction_id: u64, payload: &[u8]) {
+        let now = self.world.now_ns();
+        if let Some(trace) = &mut self.world.trace {
+            trace.answer(now, channel, transaction_id, payload);
+        }
         self.world.send(channel, |rings| {
             rings.send_completion(transaction_id, payload)
         });
     }
 
     fn send(&mut self, payload: &[u8]) {
+        let now = self.world.now_ns();
+        if let Some(trace) = &mut self.world.trace {
+            trace.event(now, payload);
+        }
         self.world
             .send(Channel::Global, |rings| rings.send_inband(0, payload));
     }
@@ -288,8 +299,14 @@ impl Effects for Wiring<'_> {
             message.message_type(),
             message.payload(),
         );
+        let now = self.world.now_ns();
         match posted {
-            Ok(Posted::Delivered) => Delivery::Taken,
+            Ok(Posted::Delivered) => {
+                if let Some(trace) = &mut self.world.trace {
+                    trace.vmbus(now, "host", message.payload());
+                }
+                Delivery::Taken
+            }
             Ok(Posted::Busy) => Delivery::Busy,
             // A guest without a message page gets no messages.
             Err(error) => {
@@ -324,6 +341,9 @@ impl Effects for Wiring<'_> {
         tracing::debug!(%channel, ?reason, "channel closed");
         self.world.interrupts.remove(&channel);
         if let Some(open) = self.world.open.remove(&channel) {
+            if let Some(trace) = &mut self.world.trace {
+                trace.closed(open.channel);
+            }
             let (host, mut env) = self.env();
             host.channel_closed(open.channel, &mut env);
         }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use gpupv::{ExecutionState, Handle, NtStatus, PageFaultState, PAGE_SIZE};
+use gpupv::{ExecutionState, Handle, NtStatus, PageFaultState, Version, PAGE_SIZE};
 
 use crate::backing::Backing;
 use crate::call::{bare, Completion, Forced};
@@ -180,6 +180,11 @@ impl Host {
     /// How the host was configured.
     pub fn config(&self) -> &HostConfig {
         &self.config
+    }
+
+    /// The version that messages have now.
+    pub fn version(&self) -> Version {
+        self.negotiation.version()
     }
 
     /// The virtual GPUs.
