@@ -8,6 +8,10 @@
 //! | `{"op":"time"}` | `{"busy_ns":n}`: processor time of the thread that does the host's work, so far |
 //! | `{"op":"result","name":..,"data":..}` | `{"ok":true}`; the two members become a result line |
 //! | `{"op":"engine-fault","job":"flip-one-element","vgpu":0}` | `{"ok":true}`; the next job that writes leaves one wrong element |
+//! | `{"op":"engine-fault","job":"hang","vgpu":0}` | `{"ok":true}`; the next job does nothing and never ends by itself |
+//! | `{"op":"stop-adapter","vgpu":0}` | `{"ok":true}`; the GPU loses everything and refuses everything until it is opened again |
+//! | `{"op":"stray-events","seed":1,"count":1}` | `{"ok":true}`; so many messages that mean nothing come |
+//! | `{"op":"remove-function","vgpu":0}`, `{"op":"add-function","vgpu":0}` | `{"ok":true}`; the PCI function of a GPU does not answer, or does so again |
 //! | `{"op":"rescind","channel":"global"}`, `{"op":"rescind","channel":"vgpu","vgpu":0}` | `{"ok":true}` |
 //! | `{"op":"offer",..}` as for rescind | `{"ok":true}`; offers the channel again |
 //! | `{"op":"add-vgpu"}` | `{"ok":true,"vgpu":n}`; one more virtual GPU, as those that were there from the start: its PCI function is there when the guest scans the bus, its channel is offered |
@@ -102,6 +106,32 @@ pub enum Request {
         /// In which way.
         state: FailedState,
     },
+    /// Stop a virtual GPU.
+    StopAdapter {
+        /// Which.
+        #[serde(default)]
+        vgpu: usize,
+    },
+    /// Send messages that mean nothing.
+    StrayEvents {
+        /// Seed of their bytes.
+        #[serde(default)]
+        seed: u64,
+        /// How many.
+        count: u32,
+    },
+    /// Take a PCI function out of its slot.
+    RemoveFunction {
+        /// Of which virtual GPU.
+        #[serde(default)]
+        vgpu: usize,
+    },
+    /// Put a PCI function back.
+    AddFunction {
+        /// Of which virtual GPU.
+        #[serde(default)]
+        vgpu: usize,
+    },
     /// Lose guest events.
     DropEvents {
         /// How many.
@@ -126,6 +156,8 @@ pub enum Request {
 pub enum EngineFault {
     /// One element of the next result is wrong.
     FlipOneElement,
+    /// The next job hangs.
+    Hang,
 }
 
 /// A group of memory segments.
@@ -320,6 +352,34 @@ mod tests {
             let line = format!(r#"{{"op":"fail-device","vgpu":0,"state":"{name}"}}"#);
             assert_eq!(parse(&line), Ok(Request::FailDevice { vgpu: 0, state }));
             assert_eq!(ExecutionState::from(state), execution);
+        }
+        let vgpu = 1;
+        for (line, request) in [
+            (
+                r#"{"op":"engine-fault","job":"hang","vgpu":1}"#,
+                Request::EngineFault {
+                    job: EngineFault::Hang,
+                    vgpu,
+                },
+            ),
+            (
+                r#"{"op":"stop-adapter","vgpu":1}"#,
+                Request::StopAdapter { vgpu },
+            ),
+            (
+                r#"{"op":"stray-events","seed":4,"count":3}"#,
+                Request::StrayEvents { seed: 4, count: 3 },
+            ),
+            (
+                r#"{"op":"remove-function","vgpu":1}"#,
+                Request::RemoveFunction { vgpu },
+            ),
+            (
+                r#"{"op":"add-function","vgpu":1}"#,
+                Request::AddFunction { vgpu },
+            ),
+        ] {
+            assert_eq!(parse(line), Ok(request));
         }
         assert_eq!(
             parse(r#"{"op":"drop-events","count":2}"#),

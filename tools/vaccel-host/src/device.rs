@@ -365,6 +365,24 @@ impl Device {
                 Some(vgpu) if self.host.arm_wrong_result(vgpu) => control::ok(),
                 _ => control::refused("no such virtual GPU"),
             },
+            Request::EngineFault {
+                job: EngineFault::Hang,
+                vgpu,
+            } => match self.vgpu(vgpu) {
+                Some(vgpu) if self.host.arm_hang(vgpu) => control::ok(),
+                _ => control::refused("no such virtual GPU"),
+            },
+            Request::StopAdapter { vgpu } => self.stop_adapter(vgpu),
+            Request::StrayEvents { seed, count } => {
+                let mut env = HostWorld {
+                    server: Some(&self.server),
+                    world: &mut self.world,
+                };
+                self.host.send_strays(seed, count, &mut env);
+                control::ok()
+            }
+            Request::RemoveFunction { vgpu } => self.plug(vgpu, false),
+            Request::AddFunction { vgpu } => self.plug(vgpu, true),
             Request::Rescind(target) => self.rescind(target),
             Request::Offer(target) => match self.target(target).map(|to| self.offer(to)) {
                 Some(Ok(())) => control::ok(),
@@ -465,6 +483,29 @@ impl Device {
         };
         self.host.mute(milliseconds, &env);
         control::ok()
+    }
+
+    fn stop_adapter(&mut self, vgpu: usize) -> Value {
+        let vgpu = self.vgpu(vgpu);
+        let mut env = HostWorld {
+            server: Some(&self.server),
+            world: &mut self.world,
+        };
+        match vgpu {
+            Some(vgpu) if self.host.stop_adapter(vgpu, &mut env) => control::ok(),
+            _ => control::refused("no such virtual GPU"),
+        }
+    }
+
+    /// Puts the PCI function of a virtual GPU in or takes it out.
+    fn plug(&self, vgpu: usize, present: bool) -> Value {
+        match self.slots.function(vgpu) {
+            Some(slot) => {
+                slot.set_present(present);
+                control::ok()
+            }
+            None => control::refused("no such virtual GPU"),
+        }
     }
 
     fn fail_devices(&mut self, vgpu: usize, state: FailedState) -> Value {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A virtual GPU in PCI configuration space: a header without BARs, and the GPU-PV window.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use gpupv_host::PciWindow;
 use vmm::pci::Header;
 use vmm::PciFunction;
@@ -12,6 +14,7 @@ const CLASS: u32 = 0x12_0000;
 pub struct GpuFunction {
     header: Header,
     window: PciWindow,
+    present: AtomicBool,
 }
 
 impl GpuFunction {
@@ -20,12 +23,25 @@ impl GpuFunction {
         Self {
             header: Header::new(window.vendor(), window.device(), CLASS),
             window,
+            present: AtomicBool::new(true),
         }
+    }
+
+    /// Puts the function into its slot or takes it out, as by a hand that does not ask first.
+    pub fn set_present(&self, present: bool) {
+        self.present.store(present, Ordering::Relaxed);
+    }
+
+    fn is_present(&self) -> bool {
+        self.present.load(Ordering::Relaxed)
     }
 }
 
 impl PciFunction for GpuFunction {
     fn config_read(&self, offset: u16, data: &mut [u8]) {
+        if !self.is_present() {
+            return data.fill(0xff);
+        }
         if !PciWindow::range().contains(&usize::from(offset)) {
             self.header.read(offset, data);
             return;
@@ -38,7 +54,7 @@ impl PciFunction for GpuFunction {
 
     fn config_write(&self, offset: u16, data: &[u8]) {
         // The window takes dwords only; the header is read-only.
-        if let Ok(word) = <[u8; 4]>::try_from(data) {
+        if let (true, Ok(word)) = (self.is_present(), <[u8; 4]>::try_from(data)) {
             self.window
                 .write(usize::from(offset), u32::from_le_bytes(word));
         }
@@ -66,5 +82,12 @@ mod tests {
         assert_eq!(read(8) >> 8, CLASS);
         assert_eq!(read(0x10), 0);
         assert_eq!(read(0xD0), 40);
+        // An empty slot reads as ones, and what is written to it is lost.
+        function.set_present(false);
+        assert_eq!((read(0), read(0xD0)), (u32::MAX, u32::MAX));
+        function.config_write(0xD0, &27_u32.to_le_bytes());
+        function.set_present(true);
+        assert_eq!(read(0xD0), 40);
+        assert_eq!(host.version(), gpupv::Version::LEGACY, "nothing chosen");
     }
 }

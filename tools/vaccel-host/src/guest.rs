@@ -13,7 +13,7 @@ use anyhow::{anyhow, bail, Context, Result};
 use engine::Engine;
 use gpupv_host::{Host, HostConfig};
 use vmbus_server::{Server, ServerConfig};
-use vmm::{Attachments, End, PciFunction, StopHandle, Vm, VmConfig};
+use vmm::{Attachments, End, StopHandle, Vm, VmConfig};
 
 use crate::cli::{choose, RunArgs};
 use crate::console::Console;
@@ -53,7 +53,7 @@ pub fn run(args: &RunArgs, results: Sink) -> Result<u8> {
     let engines: Vec<_> = (0..args.vgpu)
         .map(|_| engines::engine(args))
         .collect::<Result<_>>()?;
-    let (host, pci) = gpus(args, &engines)?;
+    let (host, functions) = gpus(args, &engines)?;
     let inbox_cell = Arc::new(OnceLock::new());
     let config = VmConfig {
         memory: args.memory,
@@ -68,7 +68,7 @@ pub fn run(args: &RunArgs, results: Sink) -> Result<u8> {
     let attachments = Attachments {
         com1: Box::new(Console::default()),
         com2: Box::new(Lines::new(Arc::clone(&inbox_cell))),
-        pci,
+        pci: functions.iter().map(|one| Arc::clone(one) as _).collect(),
     };
     let vm = Vm::new(&config, attachments).context("cannot make the machine")?;
 
@@ -101,7 +101,7 @@ pub fn run(args: &RunArgs, results: Sink) -> Result<u8> {
         server,
         host,
         world,
-        slots: GpuSlots::new(args, vm.pci()),
+        slots: GpuSlots::new(args, vm.pci(), functions),
         inbox: Arc::clone(&inbox),
         answers: vm.com2(),
         results,
@@ -140,7 +140,7 @@ fn open_trace(path: &Path) -> Result<Trace> {
 }
 
 /// Makes the GPU-PV host and the PCI functions of its virtual GPUs.
-fn gpus(args: &RunArgs, engines: &[Arc<dyn Engine>]) -> Result<(Host, Vec<Arc<dyn PciFunction>>)> {
+fn gpus(args: &RunArgs, engines: &[Arc<dyn Engine>]) -> Result<(Host, Vec<Arc<GpuFunction>>)> {
     let mut config = HostConfig {
         version: args.gpupv_version,
         async_messages: args.async_messages,
@@ -153,7 +153,7 @@ fn gpus(args: &RunArgs, engines: &[Arc<dyn Engine>]) -> Result<(Host, Vec<Arc<dy
         choose(&mut config, choice).map_err(|error| anyhow!("--choice {choice}: {error}"))?;
     }
     let mut host = Host::new(config);
-    let mut functions: Vec<Arc<dyn PciFunction>> = Vec::new();
+    let mut functions = Vec::new();
     for (number, engine) in (0_u32..).zip(engines) {
         let vgpu = host.add_vgpu(hot_add::vgpu_config(args, number, engine.as_ref()))?;
         let window = host.pci_window(vgpu).context("no configuration window")?;

@@ -28,15 +28,23 @@ const GPU_ADDRESS_SPACE: u64 = 64 << 30;
 pub struct GpuSlots {
     args: RunArgs,
     bus: Arc<PciBus>,
+    /// The functions that are on it, in the order of their GPUs.
+    functions: Vec<Arc<GpuFunction>>,
 }
 
 impl GpuSlots {
-    /// Slots of `bus`, for GPUs as `args` say.
-    pub fn new(args: &RunArgs, bus: Arc<PciBus>) -> Self {
+    /// Slots of `bus`, which has `functions`, for GPUs as `args` say.
+    pub fn new(args: &RunArgs, bus: Arc<PciBus>, functions: Vec<Arc<GpuFunction>>) -> Self {
         Self {
             args: args.clone(),
             bus,
+            functions,
         }
+    }
+
+    /// The PCI function of a virtual GPU.
+    pub fn function(&self, vgpu: usize) -> Option<&GpuFunction> {
+        self.functions.get(vgpu).map(Arc::as_ref)
     }
 }
 
@@ -89,7 +97,9 @@ impl Device {
         self.world.engines.add(worker);
         let window = self.host.pci_window(vgpu);
         let window = window.context("no configuration window")?;
-        self.slots.bus.add(Arc::new(GpuFunction::new(window)))?;
+        let function = Arc::new(GpuFunction::new(window));
+        self.slots.bus.add(Arc::clone(&function) as _)?;
+        self.slots.functions.push(function);
         self.offer(Channel::Vgpu(vgpu))?;
         Ok(vgpu)
     }

@@ -30,6 +30,7 @@ mod host;
 mod outgoing;
 mod rule;
 mod select;
+mod stray;
 mod waiting;
 
 pub use armed::RuleCounts;

@@ -47,6 +47,8 @@ pub(crate) struct Vgpu {
     pub(crate) last: (u32, u32),
     /// The next job gives a wrong result.
     pub(crate) flip: bool,
+    /// The next job never ends by itself.
+    pub(crate) hang: bool,
     /// Budgets set since it was configured.
     pub(crate) set_budget: PerSegment<Option<u64>>,
     /// Contents that can be dropped.
@@ -169,6 +171,7 @@ impl Host {
             running: None,
             last: (0, 0),
             flip: false,
+            hang: false,
             offers: Offers::default(),
             set_budget: PerSegment::default(),
             engine_use: EngineUse::default(),
@@ -212,6 +215,24 @@ impl Host {
     pub fn arm_wrong_result(&mut self, vgpu: VgpuId) -> bool {
         let vgpu = self.vgpus.get_mut(vgpu.0);
         vgpu.map(|vgpu| vgpu.flip = true).is_some()
+    }
+
+    /// Makes the next job of a GPU one that does nothing and never ends by itself. Whether there is
+    /// such a GPU.
+    pub fn arm_hang(&mut self, vgpu: VgpuId) -> bool {
+        let vgpu = self.vgpus.get_mut(vgpu.0);
+        vgpu.map(|vgpu| vgpu.hang = true).is_some()
+    }
+
+    /// Stops a GPU: its devices fail as stopped, what it had for the guest goes, and its commands are
+    /// refused until the guest opens it again. Whether there is such a GPU.
+    pub fn stop_adapter(&mut self, vgpu: VgpuId, env: &mut dyn Env) -> bool {
+        if !self.fail_devices(vgpu, ExecutionState::STOPPED, env) {
+            return false;
+        }
+        self.close_adapter(vgpu);
+        self.settle(env);
+        true
     }
 
     /// Puts every device of a GPU that has not failed in this state, as if its job had failed so.

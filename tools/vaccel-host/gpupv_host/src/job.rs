@@ -19,6 +19,9 @@ use crate::backing::Location;
 use crate::env::HostMemory;
 use crate::va::{Target, VaTable, PAGE};
 
+/// How often a job that hangs looks whether it is to stop.
+const HANG_PAUSE: Duration = Duration::from_millis(1);
+
 /// Identifies a job; never used twice by one host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JobId(pub(crate) u64);
@@ -60,6 +63,8 @@ pub struct Job {
     pub(crate) table: Arc<VaTable>,
     pub(crate) cancel: Cancel,
     pub(crate) flip: bool,
+    /// It does nothing and never ends by itself.
+    pub(crate) hang: bool,
 }
 
 impl fmt::Debug for Job {
@@ -79,7 +84,8 @@ impl Job {
 
     /// Whether its buffer has no room for a packet that does something: it ends, or is malformed.
     pub fn is_trivial(&self) -> bool {
-        usize::try_from(self.commands.bytes).is_ok_and(|bytes| bytes <= vaccel_isa::HEADER_BYTES)
+        let bytes = usize::try_from(self.commands.bytes);
+        !self.hang && bytes.is_ok_and(|bytes| bytes <= vaccel_isa::HEADER_BYTES)
     }
 
     /// Runs it, on the thread of the caller. `sleep` is asked for short sleeps.
@@ -89,6 +95,15 @@ impl Job {
         memory: &dyn GuestMemory,
         sleep: &dyn Fn(Duration),
     ) -> JobOutcome {
+        if self.hang {
+            while !self.cancel.cancelled() {
+                sleep(HANG_PAUSE);
+            }
+            return JobOutcome::Ran {
+                outcome: Outcome::Cancelled,
+                flipped: false,
+            };
+        }
         let space = JobSpace {
             table: &self.table,
             memory,

@@ -182,6 +182,7 @@ impl Host {
         process.engine_use.entry(id).or_default().begin(switched);
         vgpu.last = (owner.process.raw(), owner.queue.raw());
         let flip = std::mem::take(&mut vgpu.flip);
+        let hang = std::mem::take(&mut vgpu.hang);
         vgpu.running = Some(Running {
             job,
             owner: Some(owner),
@@ -197,6 +198,7 @@ impl Host {
             table,
             cancel,
             flip,
+            hang,
         };
         env.start_job(id, job);
     }

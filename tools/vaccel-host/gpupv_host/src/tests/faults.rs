@@ -544,6 +544,51 @@ fn closed_channel() {
     guest.finish();
 }
 
+/// A job that hangs ends when its device is failed, by the limit of time or otherwise, and only that
+/// one job hangs.
+#[test]
+fn hanging_job() {
+    let config = HostConfig {
+        tdr_ms: 50,
+        ..modern()
+    };
+    let mut guest = Guest::with_process(config);
+    let setup = guest.setup();
+    let (_, va) = guest.buffer(&setup, &[1]);
+    assert!(guest.host.arm_hang(GPU));
+    guest.submit(setup.context, (4096, va), |_| ()).unwrap();
+    assert!(!guest.world.jobs[0].1.is_trivial());
+    guest.pass_ms(50);
+    let state = guest.execution_state(setup.device);
+    assert_eq!(state, ExecutionState::HUNG);
+    assert_eq!(guest.run_all(), [engine::Outcome::Cancelled]);
+    let next = guest.setup();
+    let (_, va) = guest.buffer(&next, &[2]);
+    guest.submit(next.context, (8192, va), |_| ()).unwrap();
+    assert_eq!(guest.run_all(), [engine::Outcome::Done]);
+    guest.finish();
+}
+
+/// A GPU that stops tells its devices, has nothing left, and refuses commands until it is opened again.
+#[test]
+fn stopped_adapter() {
+    let mut guest = Guest::with_process(modern());
+    guest.setup();
+    assert!(guest.host.stop_adapter(GPU, &mut guest.world));
+    let told = guest.world.events.iter();
+    let stopped = |event: &&Event| matches!(event, Event::SetGuestData(_));
+    assert_eq!(told.filter(stopped).count(), 1);
+    assert_eq!(devices(&guest), 0);
+    assert!(guest
+        .call(CreateDevice::default())
+        .unwrap()
+        .device
+        .is_none());
+    guest.call(OpenAdapter::new(guest.version)).unwrap();
+    guest.device(1);
+    guest.finish();
+}
+
 /// There are only so many rules, and a cleared one gives its place back.
 #[test]
 fn many_rules() {
