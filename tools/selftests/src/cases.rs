@@ -22,6 +22,7 @@ mod lost;
 mod lost_sync;
 mod mapping;
 mod memory;
+mod misbehaving;
 mod offer;
 mod out_fence;
 mod parameters;
@@ -138,6 +139,7 @@ pub fn all() -> Vec<Case> {
         lifecycle::CASES,
         killed::CASES,
         lost::CASES,
+        misbehaving::CASES,
         lost_sync::CASES,
         faults::CASES,
         watchdog::CASES,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use guest_init::control::Control;
 use libvaccel::Segment;
-use serde_json::json;
+use serde_json::{json, Value};
 
 use crate::rig::{failed, Problem, Result};
 
@@ -48,6 +48,11 @@ impl Host {
         }
     }
 
+    /// The number of the virtual GPU.
+    pub const fn vgpu(&self) -> u32 {
+        self.vgpu
+    }
+
     /// Sets the budget of a segment group.
     pub fn set_budget(&mut self, segment: Segment, bytes: u64) -> Result {
         let request = json!({
@@ -87,7 +92,43 @@ impl Host {
         self.ask(&json!({"op": "drop-events", "count": count}))
     }
 
-    fn ask(&mut self, request: &serde_json::Value) -> Result {
+    /// Arms a rule of misbehaviour: on these messages (`{"command":..}`), do that (`{"kind":..}`). The
+    /// rule's number; it is disarmed when this is dropped.
+    pub fn fault(&mut self, on: Value, does: Value) -> Result<u64> {
+        let request = json!({"op": "fault", "on": on, "do": does});
+        let answer = self.control.request(&request).map_err(refused)?;
+        match answer.get("id").and_then(Value::as_u64) {
+            Some(id) => Ok(id),
+            None => failed(format!("fault: the host says {answer}")),
+        }
+    }
+
+    /// How often a rule fired.
+    pub fn fired(&mut self, id: u64) -> Result<u64> {
+        let answer = self
+            .control
+            .request(&json!({"op": "faults"}))
+            .map_err(refused)?;
+        let rules = answer.get("rules").and_then(Value::as_array);
+        let rule = rules
+            .into_iter()
+            .flatten()
+            .find(|rule| rule.get("id").and_then(Value::as_u64) == Some(id));
+        match rule
+            .and_then(|rule| rule.get("fired"))
+            .and_then(Value::as_u64)
+        {
+            Some(fired) => Ok(fired),
+            None => failed(format!("rule {id}: the host says {answer}")),
+        }
+    }
+
+    /// Disarms all rules of misbehaviour.
+    pub fn clear_faults(&mut self) -> Result {
+        self.ask(&json!({"op": "clear-faults"}))
+    }
+
+    fn ask(&mut self, request: &Value) -> Result {
         self.control.request(request).map_err(refused)?;
         Ok(())
     }
@@ -98,7 +139,7 @@ impl Host {
             .control
             .request(&json!({"op": "messages"}))
             .map_err(refused)?;
-        let count = |key| answer.get(key).and_then(serde_json::Value::as_u64);
+        let count = |key| answer.get(key).and_then(Value::as_u64);
         match (count("taken"), count("answered")) {
             (Some(taken), Some(answered)) => Ok(Messages { taken, answered }),
             _ => failed(format!("messages: the host says {answer}")),
@@ -123,7 +164,7 @@ impl Host {
     pub fn pressure(&mut self, bytes: u64) -> Result<u64> {
         let request = json!({"op": "pressure", "vgpu": self.vgpu, "bytes": bytes});
         let answer = self.control.request(&request).map_err(refused)?;
-        match answer.get("dropped").and_then(serde_json::Value::as_u64) {
+        match answer.get("dropped").and_then(Value::as_u64) {
             Some(dropped) => Ok(dropped),
             None => failed(format!("pressure: the host says {answer}")),
         }
@@ -141,8 +182,10 @@ const fn name(segment: Segment) -> &'static str {
     }
 }
 
-/// Puts both budgets back, and has no more events lost.
+/// Puts both budgets back, disarms rules, and has no more events lost.
 pub fn restore(control: &mut Control, vgpu: u32) {
+    // A host that knows no rules has none armed.
+    let _ = control.request(&json!({"op": "clear-faults"}));
     // A host that knows no such thing loses none.
     let _ = control.request(&json!({"op": "drop-events", "count": 0}));
     for segment in [Segment::Local, Segment::NonLocal] {
