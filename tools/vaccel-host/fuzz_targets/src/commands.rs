@@ -79,6 +79,7 @@ pub fn run(data: &[u8]) {
         }
         Outcome::Cancelled => assert!(pace.cancelled()),
         Outcome::PageFault(_) | Outcome::Done => {}
+        Outcome::BadProgram | Outcome::Hung => panic!("the built-in engine runs no shader"),
     }
 }
 
