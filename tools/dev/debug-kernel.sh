@@ -99,7 +99,8 @@ make_kernel() {
 
 make_module() {
     step debug-tree drop_in
-    step debug-module kmake olddefconfig drivers/accel/vaccel/vaccel.ko ||
+    # With coverage (KCOV) of the driver, which the fuzzers are guided by, and of nothing else.
+    step debug-module kmake KCOV_INSTRUMENT_vaccel_main.o=y olddefconfig drivers/accel/vaccel/vaccel.ko ||
         die "the driver does not compile in the kernel tree (out/log/debug-module.log)"
 }
 
