@@ -6,7 +6,7 @@
 DEV := tools/dev
 export VACCEL_T0 := $(shell date +%s)
 
-.PHONY: help demo test check bench bench-instructions fuzz module clippy debug-module image boot lint clean distclean
+.PHONY: help demo test check bench bench-instructions fuzz soak module clippy debug-module image boot lint clean distclean
 .NOTPARALLEL:
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo 'make bench         measure what operations cost, as ratios (out/bench.json)'
 	@echo 'make bench-instructions   count the instructions of a job (out/bench-instructions.json)'
 	@echo 'make fuzz          run the fuzzers of the host (FUZZ_SECONDS=60 for each; needs cargo-fuzz)'
+	@echo 'make soak          all that the driver survives, for SOAK_MINUTES=30 (out/survive.json)'
 	@echo ''
 	@echo 'make module        build the driver for the packaged kernel (out/module/vaccel.ko)'
 	@echo 'make module CLIPPY=1   lint it instead'
@@ -28,7 +29,7 @@ help:
 	@echo ''
 	@echo 'Cache: $${XDG_CACHE_HOME:-~/.cache}/vaccel. Logs: out/log.'
 
-demo test check bench bench-instructions lint:
+demo test check bench bench-instructions soak lint:
 	@$(DEV)/run.sh $@
 
 FUZZ_SECONDS ?= 60

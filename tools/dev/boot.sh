@@ -9,7 +9,9 @@
 plan=${1:-demo}
 shift || true
 programs=(vaccel-host vaccel-smoke vaccel-selftests guest-init)
-! grep -q ' /bin/vaccel-interop' "$REPO/tools/dev/plan/$plan.plan" || programs+=(vaccel-interop)
+for name in vaccel-interop vaccel-survive; do
+    ! grep -q " /bin/$name" "$REPO/tools/dev/plan/$plan.plan" || programs+=("$name")
+done
 binaries=$("$REPO/tools/dev/user.sh" "${programs[@]}")
 VACCEL_OUTER_DIR=$("$REPO/tools/dev/image.sh" outer)
 export VACCEL_OUTER_DIR

@@ -4,7 +4,8 @@
 # Puts together what a virtual machine is started with and prints two lines:
 # the kernel image and the initial file system (newc archive), which holds
 # guest-init, the programs, the modules in load order and the plan. A plan that
-# runs vaccel-interop gets it, and the shared libraries that it needs.
+# runs vaccel-survive gets it; one that runs vaccel-interop gets that, and the
+# shared libraries that it needs.
 #
 #   image.sh packaged|debug PLAN      PLAN: a name in tools/dev/plan
 #   image.sh outer                    the outer machine's kernel and modules,
@@ -127,14 +128,19 @@ cp "$binaries/guest-init" "$tree/init"
 for name in vaccel-smoke vaccel-selftests; do
     if [ -e "$binaries/$name" ]; then cp "$binaries/$name" "$tree/bin/"; fi
 done
+if grep -q ' /bin/vaccel-survive' "$template"; then cp "$binaries/vaccel-survive" "$tree/bin/"; fi
 if grep -q ' /bin/vaccel-interop' "$template"; then with_libraries "$binaries/vaccel-interop"; fi
+soak=${SOAK_MINUTES:-30}
 while IFS= read -r line; do
     case $line in
     @modules*)
         # What follows are parameters of the driver, the last module of all.
         sed "s,^,module /modules/,; \$s,\$,${line#@modules}," "$tree/modules/modules.load"
         ;;
-    *) printf '%s\n' "$line" ;;
+    *)
+        line=${line//@SOAK_LIMIT/$((60 * soak + 600))}
+        printf '%s\n' "${line//@SOAK_SECONDS/$((60 * soak))}"
+        ;;
     esac
 done <"$template" >"$tree/etc/vaccel/plan"
 (cd "$tree" && find . -mindepth 1 | LC_ALL=C sort |

@@ -18,6 +18,7 @@ mod report;
 mod runner;
 mod splat;
 mod steps;
+mod survive;
 mod tap;
 mod vm;
 
@@ -58,6 +59,8 @@ enum What {
     Bench,
     /// What a job costs in instructions; writes out/bench-instructions.json.
     BenchInstructions,
+    /// All that the driver survives, for SOAK_MINUTES, on the debug kernel; writes out/survive.json.
+    Soak,
     /// The repository's own rules only.
     Lint,
 }
@@ -118,6 +121,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
         }
         What::Demo => demo(run),
         What::Bench => bench(run),
+        What::Soak => soak(run),
         What::BenchInstructions => bench_instructions(run),
     }
 }
@@ -214,6 +218,28 @@ fn bench_instructions(mut run: Runner) -> anyhow::Result<bool> {
     println!("out/{NAME}.json written");
     Ok(counted.ok)
 }
+
+fn soak(mut run: Runner) -> anyhow::Result<bool> {
+    // image.sh makes the plan by the same variable.
+    let minutes = match env::var("SOAK_MINUTES") {
+        Ok(text) => text
+            .parse()
+            .with_context(|| format!("SOAK_MINUTES: {text} is no number"))?,
+        Err(_) => SOAK_MINUTES,
+    };
+    steps::module(&mut run);
+    steps::user_space(&mut run, &[steps::SURVIVE]);
+    steps::debug_kernel(&mut run);
+    let documents = steps::machine(&mut run, Kernel::Debug, "soak", minutes + 20, None);
+    let report = survive::Survive::new(documents, run.passed("vm-debug-soak"), 1);
+    write_json(&run.repo.join("out/survive.json"), &report)?;
+    println!("\n{}", report.table().trim_end());
+    println!("out/survive.json written");
+    Ok(report.ok)
+}
+
+/// How long a soak takes unless the environment says otherwise.
+const SOAK_MINUTES: u64 = 30;
 
 /// The host says on one line how it runs the machine.
 fn host_line(console: &str) -> String {

@@ -38,6 +38,8 @@ const USER: &[&str] = &["vaccel-host", "vaccel-smoke", "guest-init"];
 pub const SELFTESTS: &str = "vaccel-selftests";
 /// The tests through libdrm.
 pub const INTEROP: &str = "vaccel-interop";
+/// What the driver survives.
+pub const SURVIVE: &str = "vaccel-survive";
 /// DMA debugging looks at our driver alone: the kernel's udmabuf maps segments for its own device that
 /// are longer than that says it can.
 const CMDLINE: &str = "console=ttyS0 loglevel=5 panic=-1 dma_debug_driver=vaccel";
