@@ -61,7 +61,7 @@ use crate::host_error::{
     HostResult, //
 };
 use crate::io::MemRemap;
-use crate::link::REPLY_TIMEOUT_MS;
+use crate::link::reply_timeout_ms;
 use crate::outbox::Outbox;
 use crate::reaper::Owned;
 use crate::release::What;
@@ -393,7 +393,7 @@ impl Fence {
         self.send_signal(value, true)?;
         if self.device.process.adapter.transport.asynchronous {
             // It is behind the message on the same channel, so its answer says that the value is set.
-            self.device.ask_within(REPLY_TIMEOUT_MS)?;
+            self.device.ask_within(reply_timeout_ms())?;
         }
         let _watches = self.watches.lock();
         self.reached.store(value, Ordering::Relaxed);

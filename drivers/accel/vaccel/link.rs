@@ -8,7 +8,7 @@
 //!
 //! - the answer comes: its bytes are copied into the call and the caller wakes;
 //! - the channel goes away ([`Link::close`]): every call in the table ends with `ENODEV`;
-//! - the caller is killed, or does not want to wait longer than [`REPLY_TIMEOUT_MS`]: the call stays in the
+//! - the caller is killed, or does not want to wait longer than [`reply_timeout_ms`]: the call stays in the
 //!   table, without a caller. If it would have made a host object it keeps a [`Cleanup`], and the
 //!   late answer hands the object to the reaper. **A call is never forgotten.**
 //!
@@ -52,8 +52,14 @@ use crate::sync::{
 };
 use crate::vmbus;
 
+/// Bounds of the module parameter.
+const REPLY_TIMEOUT_MS: core::ops::RangeInclusive<u32> = 500..=120_000;
+
 /// How long the host may take for an answer. A paused VM stops this clock with it.
-pub(crate) const REPLY_TIMEOUT_MS: u32 = 60_000;
+pub(crate) fn reply_timeout_ms() -> u32 {
+    let wanted = crate::module_parameters::reply_ms.value();
+    wanted.clamp(*REPLY_TIMEOUT_MS.start(), *REPLY_TIMEOUT_MS.end())
+}
 
 /// How long a waiter sleeps before it looks whether the channel is still there.
 const WAIT_SLICE_MS: u32 = 500;
@@ -75,9 +81,9 @@ const RING: vmbus::RingConfig = vmbus::RingConfig {
 /// What may end the wait for an answer early.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wait {
-    /// A fatal signal to the caller, or [`REPLY_TIMEOUT_MS`].
+    /// A fatal signal to the caller, or [`reply_timeout_ms`].
     Killable,
-    /// [`REPLY_TIMEOUT_MS`].
+    /// [`reply_timeout_ms`].
     Bounded,
     /// So many milliseconds.
     Within(u32),
@@ -450,7 +456,7 @@ impl Link {
                 WaitEnd::TimedOut => waited_ms = waited_ms.saturating_add(WAIT_SLICE_MS),
             }
             let most = match wait {
-                Wait::Killable | Wait::Bounded => REPLY_TIMEOUT_MS,
+                Wait::Killable | Wait::Bounded => reply_timeout_ms(),
                 Wait::Within(most) => most,
                 Wait::ToTheEnd => continue,
             };

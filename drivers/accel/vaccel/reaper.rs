@@ -49,7 +49,7 @@ use crate::host_error::{
     HostError,
     HostResult, //
 };
-use crate::link::REPLY_TIMEOUT_MS;
+use crate::link::reply_timeout_ms;
 use crate::release::{
     Counted,
     Creates,
@@ -346,7 +346,7 @@ impl Owned {
         };
         node.done = Some(done.clone());
         self.reaper.push(node);
-        match done.wait_killable_timeout(msecs_to_jiffies(REPLY_TIMEOUT_MS)) {
+        match done.wait_killable_timeout(msecs_to_jiffies(reply_timeout_ms())) {
             sync::Wait::Done => Ok(()),
             sync::Wait::Signal => Err(EINTR.into()),
             sync::Wait::TimedOut => Err(ETIMEDOUT.into()),

@@ -11,7 +11,7 @@ use kernel::time::{
     Jiffies, //
 };
 
-use crate::link::REPLY_TIMEOUT_MS;
+use crate::link::reply_timeout_ms;
 use crate::sync::{
     Completion,
     Wait, //
@@ -65,7 +65,7 @@ impl Turn {
     pub(crate) fn take_killable(&self) -> Result<Taken<'_>> {
         match self
             .free
-            .wait_killable_timeout(msecs_to_jiffies(REPLY_TIMEOUT_MS))
+            .wait_killable_timeout(msecs_to_jiffies(reply_timeout_ms()))
         {
             Wait::Done => Ok(Taken(self)),
             Wait::Signal => Err(EINTR),

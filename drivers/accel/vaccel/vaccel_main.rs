@@ -169,6 +169,10 @@ module! {
             default: 0,
             description: "MiB of guest memory that one open file may pin (default: half of the memory)",
         },
+        reply_ms: u32 {
+            default: 60000,
+            description: "Milliseconds that the host may take for an answer (500 to 120000)",
+        },
         watchdog_ms: u32 {
             default: 10000,
             description: "Milliseconds that work with a dma_fence may make no progress (100 to 120000)",

@@ -50,7 +50,7 @@ use crate::io::{
     CacheMode,
     MemRemap, //
 };
-use crate::link::REPLY_TIMEOUT_MS;
+use crate::link::reply_timeout_ms;
 use crate::reaper::Owned;
 use crate::release::What;
 use crate::sync::{
@@ -187,7 +187,7 @@ impl View {
                     }
                 }
             };
-            match other.wait_killable_timeout(msecs_to_jiffies(REPLY_TIMEOUT_MS)) {
+            match other.wait_killable_timeout(msecs_to_jiffies(reply_timeout_ms())) {
                 Wait::Done => {}
                 Wait::Signal => return Err(EINTR.into()),
                 Wait::TimedOut => return Err(ETIMEDOUT.into()),
