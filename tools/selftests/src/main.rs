@@ -11,6 +11,7 @@
 //! vaccel-selftests [--device NODE] [NAME...]     run all cases, or these
 //! vaccel-selftests [--device NODE] --quick       those that take no time
 //! vaccel-selftests --list                        names and what they prove
+//! vaccel-selftests --misbehave ..                see [`misbehaviour`]
 //! ```
 //!
 //! A name that ends in `*` stands for all cases whose names begin so.
@@ -23,6 +24,7 @@ mod expect;
 mod foreign;
 mod helper;
 mod host;
+mod misbehaviour;
 mod passing;
 mod rig;
 mod runner;
@@ -98,6 +100,7 @@ fn main() -> ExitCode {
                 None => return usage("--device needs a node"),
             },
             "--quick" => quick = true,
+            "--misbehave" => return misbehaviour::run(arguments),
             // What follows is how this program starts itself.
             "--one" => return one(&arguments.next().unwrap_or_default(), &node),
             "--helper" => {
