@@ -213,8 +213,8 @@ fn tried(master: &mut Master, figures: &mut Figures, end: Instant, wanted: &Want
                 "# {name}: {reason} ({:.1} s)",
                 start.elapsed().as_secs_f64()
             );
-            if master.renew().is_err() {
-                println!("# the virtual GPU does not come back");
+            if let Err(problem) = master.renew() {
+                println!("# the virtual GPU does not come back: {problem:?}");
                 lost = true;
                 break;
             }
@@ -268,7 +268,7 @@ mod tests {
             names(&tries(What::Matrix, 4, None)[..commands::ALL.len()])
         );
         let only = tries(What::Away, 1, Some("Lock2 away-vgpu"));
-        assert_eq!((only.len(), only[0].command.name), (1, "Unlock2"));
+        assert_eq!((only.len(), only[0].command.name), (1, "Lock2"));
     }
 
     /// Proves that the command line is understood, and that nonsense is not.

@@ -50,8 +50,8 @@ pub fn run(master: &mut Master, figures: &mut Figures, end: Instant, seed: u64) 
         figures.add("mutate", "any", survived);
         if let Err(Problem::Failed(reason) | Problem::Skipped(reason)) = outcome {
             problems.push(format!("seed {seed}: {reason}"));
-            if master.renew().is_err() {
-                problems.push("the virtual GPU does not come back".into());
+            if let Err(problem) = master.renew() {
+                problems.push(format!("it does not come back: {problem:?}"));
                 return problems;
             }
         }

@@ -150,6 +150,8 @@ impl Master {
 
     /// Disarms all rules, takes everything back, offers it anew, and has it verified.
     pub fn renew(&mut self) -> Result {
+        // An answer may have come too late for whoever asked.
+        self.control.settle().map_err(refused)?;
         self.clear()?;
         self.take_back(Channel::Vgpu)?;
         self.take_back(Channel::Global)?;
