@@ -114,7 +114,7 @@ fn events(node: &Path) -> Result {
     for word in 1..=5 {
         let mut stream = CommandStream::new();
         stream.spin(1_000_000);
-        stream.fill_words(out.gpu_va(), 1, word);
+        stream.fill_words(out.gpu_va(), 4, word);
         let ticket = session.launch(stream)?;
         session.wait(ticket, soon())?;
         let mut bytes = [0; 4];
