@@ -94,17 +94,25 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
             steps::module(&mut run);
             steps::module_clippy(&mut run);
             steps::module_doc(&mut run);
-            steps::user_space(&mut run, &[steps::SELFTESTS, steps::INTEROP]);
+            steps::user_space(
+                &mut run,
+                &[steps::SELFTESTS, steps::INTEROP, steps::SURVIVE],
+            );
             steps::machine(&mut run, Kernel::Packaged, "test", 15, None);
             steps::machine(&mut run, Kernel::Packaged, "memory", 15, None);
             steps::machine(&mut run, Kernel::Packaged, "legacy", 10, None);
             steps::machine(&mut run, Kernel::Packaged, "async", 15, None);
             steps::machine(&mut run, Kernel::Packaged, "rescind", 5, None);
+            steps::machine(&mut run, Kernel::Packaged, "hot-add", 5, None);
+            steps::machine(&mut run, Kernel::Packaged, "vmbus-4.0", 5, None);
+            steps::machine(&mut run, Kernel::Packaged, "vmbus-5.1", 5, None);
             steps::machine(&mut run, Kernel::Packaged, "break", 5, Some("broken"));
             steps::debug_kernel(&mut run);
             steps::machine(&mut run, Kernel::Debug, "test", 35, None);
             steps::machine(&mut run, Kernel::Debug, "memory", 30, None);
             steps::machine(&mut run, Kernel::Debug, "rescind", 10, None);
+            steps::machine(&mut run, Kernel::Debug, "vmbus-delay", 10, None);
+            survive_briefly(&mut run)?;
             finish("test", run)
         }
         What::Check => {
@@ -217,6 +225,13 @@ fn bench_instructions(mut run: Runner) -> anyhow::Result<bool> {
     println!("\n{}", counted.table().trim_end());
     println!("out/{NAME}.json written");
     Ok(counted.ok)
+}
+
+/// Each part of what the driver survives, for a short time.
+fn survive_briefly(run: &mut Runner) -> anyhow::Result<()> {
+    let documents = steps::machine(run, Kernel::Debug, "survive", 25, None);
+    let report = survive::Survive::new(documents, run.passed("vm-debug-survive"), 5);
+    write_json(&run.repo.join("out/survive.json"), &report)
 }
 
 fn soak(mut run: Runner) -> anyhow::Result<bool> {
