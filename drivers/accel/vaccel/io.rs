@@ -57,8 +57,8 @@ impl MemRemap {
     ///
     /// # Errors
     ///
-    /// `EINVAL` for a range that is empty or wraps around, `ENXIO` if it cannot be mapped, for example
-    /// because a mapping of it is cached in another way.
+    /// `EINVAL` for a range that is empty or wraps around, `ENOMEM` if it cannot be mapped, which mostly
+    /// means that; the kernel does not say why.
     ///
     /// # Safety
     ///
@@ -75,7 +75,7 @@ impl MemRemap {
 
         // INVARIANT: As returned by `memremap()`.
         Ok(Self {
-            addr: NonNull::new(addr.cast()).ok_or(ENXIO)?,
+            addr: NonNull::new(addr.cast()).ok_or(ENOMEM)?,
             phys,
             size,
             mode,

@@ -76,7 +76,7 @@ impl MmioRange {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if these are not within the range, `ENXIO` if they cannot be mapped.
+    /// `EINVAL` if these are not within the range, `ENOMEM` if they cannot be mapped.
     pub fn remap(&self, offset: u64, size: usize, mode: CacheMode) -> Result<MemRemap> {
         // CAST: `usize` has at most 64 bits.
         let end = offset.checked_add(size as u64).ok_or(EINVAL)?;

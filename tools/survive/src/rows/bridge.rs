@@ -22,15 +22,17 @@ pub(super) fn export(rig: &Rig, value: u64) -> Result<sys::Sync> {
 
 /// SYNC_IMPORT of a new syncobj into a new fence.
 pub(super) fn import(rig: &Rig, signalled: bool) -> Result<sys::Sync> {
+    // Only what waits has a deadline.
+    let (flags, deadline_ns) = match signalled {
+        true => (0, 0),
+        false => (sys::SYNC_WAIT_FOR_SUBMIT, sys::TIME_FOREVER),
+    };
     Ok(sys::Sync {
         fence: rig.make_fence()?,
-        flags: match signalled {
-            true => 0,
-            false => sys::SYNC_WAIT_FOR_SUBMIT,
-        },
+        flags,
         value: 1,
         syncobj: rig.make_syncobj(signalled)?,
-        deadline_ns: sys::TIME_FOREVER,
+        deadline_ns,
         ..Default::default()
     })
 }
