@@ -67,6 +67,9 @@ use crate::workqueue::OwnedQueue;
 /// Pause before a message is tried again for which there was no memory.
 const RETRY_US: i64 = 10_000;
 
+/// How often somebody who waits tries again, with that pause, to send what there is no memory for.
+const NO_MEMORY_TRIES: usize = 100;
+
 /// Pause between two looks whether the queues of a device are gone: their lane works meanwhile.
 const QUEUES_US: i64 = 100;
 
@@ -324,9 +327,19 @@ impl Owned {
             return Ok(());
         };
         let process = self.reaper.process();
-        let told = node
-            .what
-            .send(&self.reaper.transport, process, Wait::Killable);
+        let mut tries = NO_MEMORY_TRIES;
+        let told = loop {
+            let told = node
+                .what
+                .send(&self.reaper.transport, process, Wait::Killable);
+            let no_memory = told.as_ref().is_err_and(|error| error.errno == ENOMEM);
+            if !no_memory || tries == 0 {
+                break told;
+            }
+            // The caller cannot undo what it has done already; memory comes back, as a rule.
+            tries -= 1;
+            fsleep(Delta::from_micros(RETRY_US));
+        };
         if told.as_ref().is_err_and(is_untold) {
             self.reaper.push(node);
         }

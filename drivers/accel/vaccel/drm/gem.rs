@@ -184,7 +184,12 @@ impl<T: DriverObject> Object<T> {
         // - The shmem object is zeroed memory except for `funcs`, as the helper expects.
         let ret = unsafe { bindings::drm_gem_shmem_init(dev.as_raw(), new.as_raw_shmem(), size) };
 
-        Self::finish(new, to_result(ret))
+        // What shmem says when it has no memory for an inode.
+        let result = match to_result(ret) {
+            Err(error) if error == ENOSPC => Err(ENOMEM),
+            result => result,
+        };
+        Self::finish(new, result)
     }
 
     /// Creates an object over frames of an I/O mapping, which user space can map read-only.
