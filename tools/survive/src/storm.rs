@@ -26,8 +26,9 @@ const READY: Duration = Duration::from_secs(60);
 const GONE: Duration = Duration::from_secs(10);
 /// How long a node may take to come.
 const NODE: Duration = Duration::from_secs(60);
-/// How long a module may be in use after the last process with an open file is gone, and how long
-/// unloading is tried against those that live.
+/// How long unloading is tried against processes that live.
+const IN_USE: Duration = Duration::from_secs(1);
+/// How long a module may be in use after the last process with an open file is gone.
 const UNLOAD: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(5);
 /// What belonged to files of a device that is gone is given back within this, and with it the number of
@@ -168,31 +169,38 @@ fn reload_under_load(
     counts: &mut Counts,
 ) -> Result<()> {
     ensure!(module.exists(), "{}: there is no module", module.display());
-    let workers = start(trial, Load::Light)?;
     while counts.reloads < most && !trial.is_over() {
+        let workers = start(trial, Load::Light)?;
         std::thread::sleep(Duration::from_millis(trial.numbers.below(200)));
-        unload(counts)?;
+        // Between two files of theirs, if there is such a moment.
+        let unloaded = unload(counts, IN_USE)?;
+        stop(workers)?;
+        if !unloaded {
+            ensure!(unload(counts, UNLOAD)?, "unload: still in use");
+        }
         std::thread::sleep(Duration::from_millis(trial.numbers.below(50)));
         kernel::load_module(module, "").context("load")?;
         counts.reloads += 1;
         trial.wait_for_node()?;
     }
-    stop(workers)
+    Ok(())
 }
 
-fn unload(counts: &mut Counts) -> Result<()> {
-    let end = Instant::now() + UNLOAD;
+/// Unloads the module, unless it is in use all of the time until `limit`. Whether it did.
+fn unload(counts: &mut Counts, limit: Duration) -> Result<bool> {
+    let end = Instant::now() + limit;
     loop {
         match kernel::unload_module("vaccel") {
-            Ok(()) => return Ok(()),
+            Ok(()) => return Ok(true),
             Err(error) => match error.raw_os_error() {
-                Some(libc::EAGAIN | libc::EBUSY) if Instant::now() < end => {
-                    counts.reloads_busy += 1;
-                    std::thread::sleep(PAUSE);
-                }
+                Some(libc::EAGAIN | libc::EBUSY) => counts.reloads_busy += 1,
                 _ => return Err(error).context("unload"),
             },
         }
+        if Instant::now() >= end {
+            return Ok(false);
+        }
+        std::thread::sleep(PAUSE);
     }
 }
 
