@@ -16,8 +16,8 @@ use crate::SKIPPED;
 
 /// Limit of a case. Nothing in them takes long; nested emulation is slow.
 const LIMIT: Duration = Duration::from_secs(120);
-/// How long the host may take to let go of what a case had.
-const SETTLE: Duration = Duration::from_secs(30);
+/// How long the host may take to let go of what a case had: of sixteen thousand exports, on a debug kernel.
+const SETTLE: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Outcome of a case.
