@@ -16,7 +16,7 @@ use crate::worker::{say, wait_for_go, Worker};
 /// How long a process may take to get ready, and to do an operation: emulated machines are slow.
 const READY: Duration = Duration::from_secs(60);
 /// How long a killed process may take to be gone, whatever the host does.
-const GONE: Duration = Duration::from_secs(5);
+const GONE: Duration = Duration::from_secs(15);
 /// How long the host is silent unless it is told otherwise before: longer than a killed process may
 /// take, so that its end does not depend on the host.
 const SILENCE: Duration = Duration::from_secs(30);
