@@ -43,7 +43,10 @@ use kernel::workqueue::{
     WorkItem, //
 };
 
-use crate::gpupv::Handle;
+use crate::gpupv::{
+    Handle,
+    NtStatus, //
+};
 use crate::guest_memory::Backing;
 use crate::host_error::{
     HostError,
@@ -332,8 +335,10 @@ impl Owned {
             let told = node
                 .what
                 .send(&self.reaper.transport, process, Wait::Killable);
-            let no_memory = told.as_ref().is_err_and(|error| error.errno == ENOMEM);
-            if !no_memory || tries == 0 {
+            // A host that refuses is not asked again: each try may take as long as its answer.
+            let no_memory =
+                |error: &HostError| error.errno == ENOMEM && error.status == NtStatus::SUCCESS;
+            if !told.as_ref().is_err_and(no_memory) || tries == 0 {
                 break told;
             }
             // The caller cannot undo what it has done already; memory comes back, as a rule.
