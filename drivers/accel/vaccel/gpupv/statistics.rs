@@ -31,6 +31,7 @@ pub struct QueryStatistics {
 }
 
 wire_struct!(QueryStatistics = 808);
+
 impl QueryStatistics {
     /// Which segment, node or segment group is asked about. Hosts take it from behind the block.
     pub fn selector(&self) -> u32 {
