@@ -43,10 +43,7 @@ use kernel::workqueue::{
     WorkItem, //
 };
 
-use crate::gpupv::{
-    Handle,
-    NtStatus, //
-};
+use crate::gpupv::Handle;
 use crate::guest_memory::Backing;
 use crate::host_error::{
     HostError,
@@ -335,10 +332,9 @@ impl Owned {
             let told = node
                 .what
                 .send(&self.reaper.transport, process, Wait::Killable);
-            // A host that refuses is not asked again: each try may take as long as its answer.
-            let no_memory =
-                |error: &HostError| error.errno == ENOMEM && error.status == NtStatus::SUCCESS;
-            if !told.as_ref().is_err_and(no_memory) || tries == 0 {
+            // The guest's own want of memory: that of a host that refuses is ENOSPC, and not asked again.
+            let no_memory = told.as_ref().is_err_and(|error| error.errno == ENOMEM);
+            if !no_memory || tries == 0 {
                 break told;
             }
             // The caller cannot undo what it has done already; memory comes back, as a rule.
