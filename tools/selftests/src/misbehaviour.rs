@@ -154,6 +154,7 @@ fn fuzzed(master: &mut Master, figures: &mut Figures, end: Instant, seed: u64) -
     let problems = fuzz::run(master, figures, end, seed);
     for problem in &problems {
         println!("# {problem}");
+        figures.fail(format!("fuzz {problem}"));
     }
     let verdict = if problems.is_empty() { "ok" } else { "not ok" };
     println!("{verdict} 1 fuzz");
@@ -209,10 +210,9 @@ fn tried(master: &mut Master, figures: &mut Figures, end: Instant, wanted: &Want
             outcome.as_ref().ok().copied(),
         );
         if let Err(Problem::Failed(reason) | Problem::Skipped(reason)) = outcome {
-            println!(
-                "# {name}: {reason} ({:.1} s)",
-                start.elapsed().as_secs_f64()
-            );
+            let seconds = start.elapsed().as_secs_f64();
+            println!("# {name}: {reason} ({seconds:.1} s)");
+            figures.fail(format!("{name}: {reason}"));
             if let Err(problem) = master.renew() {
                 println!("# the virtual GPU does not come back: {problem:?}");
                 lost = true;

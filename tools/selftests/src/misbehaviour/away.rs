@@ -24,21 +24,14 @@ const SENT: Duration = Duration::from_secs(5);
 pub fn try_one(master: &mut Master, command: &Command, channel: Channel) -> Result<End> {
     let on = json!({"command": command.name});
     let does = json!({"kind": "operation", "operation": channel.request("rescind")});
-    let (operation, starting) = match command.role {
-        Role::Asks(operation) | Role::Quiet(operation) | Role::GivesBack(operation) => {
-            (operation, false)
-        }
-        Role::StartsOrStops => (Operation::Job, true),
-    };
-    if starting {
+    if command.role == Role::StartsOrStops {
         master.take_back(Channel::Global)?;
         super::master::until("the node goes", || node().is_none())?;
     }
     let rule = master.arm(&on, &does)?;
-    if starting {
-        master.offer(Channel::Global)?;
-    } else {
-        meet(operation)?;
+    match command.role.operation() {
+        Some(operation) => meet(operation)?,
+        None => master.offer(Channel::Global)?,
     }
     let fired = master.fired_within(rule, SENT)?;
     ensure(fired == 1, format!("the command came {fired} times"))?;

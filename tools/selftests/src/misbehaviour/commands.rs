@@ -8,12 +8,39 @@ use super::operations::Operation;
 pub enum Role {
     /// An operation needs its answer, and tells the caller what the host said.
     Asks(Operation),
-    /// As before, but a failure of it is told otherwise, or not at all.
+    /// As before, but its answer is a handle or none, and has no place for a reason.
+    AsksHandle(Operation),
+    /// As [`Role::Asks`], but where the host has no memory the driver may make room and ask again.
+    AsksForRoom(Operation),
+    /// As [`Role::Asks`], but a failure of it is told otherwise, or not at all.
     Quiet(Operation),
-    /// It gives something back: nobody is told what the host said.
+    /// It gives something back: nobody is told what the host said. What the host does not take goes with
+    /// the process.
     GivesBack(Operation),
+    /// As before, but what the host does not take it has until the channels go.
+    GivesBackLast(Operation),
     /// It is sent when virtual GPUs start, or stop.
     StartsOrStops,
+}
+
+impl Role {
+    /// The operation, unless the command is sent without one.
+    pub const fn operation(self) -> Option<Operation> {
+        match self {
+            Self::Asks(operation)
+            | Self::AsksHandle(operation)
+            | Self::AsksForRoom(operation)
+            | Self::Quiet(operation)
+            | Self::GivesBack(operation)
+            | Self::GivesBackLast(operation) => Some(operation),
+            Self::StartsOrStops => None,
+        }
+    }
+
+    /// Whether the host may hold something after it refused, until everything is offered anew.
+    pub const fn outlasts(self) -> bool {
+        matches!(self, Self::GivesBackLast(_) | Self::StartsOrStops)
+    }
 }
 
 /// A command.
@@ -25,41 +52,45 @@ pub struct Command {
     pub role: Role,
 }
 
+const fn sent(name: &'static str, role: Role) -> Command {
+    Command { name, role }
+}
+
 const fn asks(name: &'static str, operation: Operation) -> Command {
-    Command {
-        name,
-        role: Role::Asks(operation),
-    }
+    sent(name, Role::Asks(operation))
+}
+
+const fn asks_handle(name: &'static str, operation: Operation) -> Command {
+    sent(name, Role::AsksHandle(operation))
+}
+
+const fn asks_for_room(name: &'static str, operation: Operation) -> Command {
+    sent(name, Role::AsksForRoom(operation))
 }
 
 const fn quiet(name: &'static str, operation: Operation) -> Command {
-    Command {
-        name,
-        role: Role::Quiet(operation),
-    }
+    sent(name, Role::Quiet(operation))
 }
 
 const fn gives_back(name: &'static str, operation: Operation) -> Command {
-    Command {
-        name,
-        role: Role::GivesBack(operation),
-    }
+    sent(name, Role::GivesBack(operation))
+}
+
+const fn gives_back_last(name: &'static str, operation: Operation) -> Command {
+    sent(name, Role::GivesBackLast(operation))
 }
 
 const fn starts(name: &'static str) -> Command {
-    Command {
-        name,
-        role: Role::StartsOrStops,
-    }
+    sent(name, Role::StartsOrStops)
 }
 
 /// All that the driver sends to a host of interface version 40.
 pub const ALL: &[Command] = &[
-    asks("CreateProcess", Operation::Job),
-    asks("CreateDevice", Operation::Job),
-    asks("CreatePagingQueue", Operation::Job),
-    asks("CreateContextVirtual", Operation::Job),
-    asks("CreateSyncObject", Operation::Job),
+    asks_handle("CreateProcess", Operation::Job),
+    asks_handle("CreateDevice", Operation::Job),
+    asks_for_room("CreatePagingQueue", Operation::Job),
+    asks_handle("CreateContextVirtual", Operation::Job),
+    asks_for_room("CreateSyncObject", Operation::Job),
     asks("CreateAllocation", Operation::Job),
     asks("SetExistingSysmemPages", Operation::Job),
     asks("MapGpuVirtualAddress", Operation::Job),
@@ -69,9 +100,8 @@ pub const ALL: &[Command] = &[
     asks("WaitForSyncObjectFromGpu", Operation::Fences),
     asks("WaitForSyncObjectFromCpu", Operation::Fences),
     asks("SetContextSchedulingPriority", Operation::Fences),
-    asks("CreateNtSharedObject", Operation::SharedFence),
+    asks_handle("CreateNtSharedObject", Operation::SharedFence),
     asks("OpenSyncObject", Operation::SharedFence),
-    asks("Lock2", Operation::HostMemory),
     asks("InvalidateCache", Operation::HostMemory),
     asks("OpenResource", Operation::HostMemory),
     asks("OfferAllocations", Operation::Residency),
@@ -82,11 +112,13 @@ pub const ALL: &[Command] = &[
     asks("QueryAdapterInfo", Operation::Queries),
     asks("QueryVideoMemoryInfo", Operation::Queries),
     asks("ChangeVideoMemoryReservation", Operation::Queries),
+    // A page fault asks again, or is a SIGBUS.
+    quiet("Lock2", Operation::HostMemory),
     quiet("GetDeviceState", Operation::Hang),
     quiet("MarkDeviceAsError", Operation::Hang),
     gives_back("Evict", Operation::Residency),
     gives_back("Unlock2", Operation::HostMemory),
-    gives_back("DestroyNtSharedObject", Operation::SharedFence),
+    gives_back_last("DestroyNtSharedObject", Operation::SharedFence),
     gives_back("FreeGpuVirtualAddress", Operation::Job),
     gives_back("DestroyAllocation", Operation::Job),
     gives_back("DestroySyncObject", Operation::Job),
@@ -94,7 +126,7 @@ pub const ALL: &[Command] = &[
     gives_back("DestroyPagingQueue", Operation::Job),
     gives_back("FlushDevice", Operation::Job),
     gives_back("DestroyDevice", Operation::Job),
-    gives_back("DestroyProcess", Operation::Job),
+    gives_back_last("DestroyProcess", Operation::Job),
     starts("SetIoSpaceRegion"),
     starts("OpenAdapter"),
     starts("GetInternalAdapterInfo"),

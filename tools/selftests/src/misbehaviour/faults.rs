@@ -58,7 +58,8 @@ const fn dirty(name: &'static str, rule: fn(u64) -> Value) -> Fault {
     }
 }
 
-const NO_MEMORY: u32 = 0xc000_0017;
+/// STATUS_NO_MEMORY.
+pub const NO_MEMORY: u32 = 0xc000_0017;
 const INVALID_PARAMETER: u32 = 0xc000_000d;
 const UNSUCCESSFUL: u32 = 0xc000_0001;
 const DEVICE_REMOVED: u32 = 0xc000_02b6;

@@ -27,6 +27,7 @@ pub struct Figures {
     commands: BTreeMap<String, Count>,
     renewed: u64,
     messages: u64,
+    failures: Vec<String>,
 }
 
 impl Figures {
@@ -42,6 +43,11 @@ impl Figures {
         self.renewed += u64::from(end == Some(End::Renewed));
     }
 
+    /// Notes what was not as it must be.
+    pub fn fail(&mut self, problem: String) {
+        self.failures.push(problem);
+    }
+
     /// Counts messages that the host changed.
     pub fn add_messages(&mut self, messages: u64) {
         self.messages += messages;
@@ -53,7 +59,7 @@ impl Figures {
         (count.tried, count.survived)
     }
 
-    /// As it is reported.
+    /// As it is reported, in the form of `vaccel-survive`.
     pub fn to_json(&self) -> Value {
         let all = self.kinds.values();
         let kinds: BTreeMap<&str, Value> = self
@@ -66,11 +72,15 @@ impl Figures {
             .collect();
         json!({
             "schema": 1,
-            "tried": all.clone().map(|count| count.tried).sum::<u64>(),
-            "survived": all.map(|count| count.survived).sum::<u64>(),
-            "renewed": self.renewed,
-            "messages": self.messages,
+            "ok": self.failures.is_empty(),
+            "counts": {
+                "tries": all.clone().map(|count| count.tried).sum::<u64>(),
+                "tries_survived": all.map(|count| count.survived).sum::<u64>(),
+                "renewals": self.renewed,
+                "messages_changed": self.messages,
+            },
             "kinds": kinds,
+            "failures": self.failures,
         })
     }
 }
@@ -90,11 +100,10 @@ mod tests {
         assert_eq!(figures.of_command("Lock2"), (2, 1));
         assert_eq!(figures.of_command("Other"), (0, 0));
         let json = figures.to_json();
-        assert_eq!((&json["tried"], &json["survived"]), (&json!(3), &json!(2)));
-        assert_eq!(
-            (&json["renewed"], &json["messages"]),
-            (&json!(1), &json!(5))
-        );
+        let counts = json!({"tries": 3, "tries_survived": 2, "renewals": 1, "messages_changed": 5});
+        assert_eq!((&json["counts"], &json["ok"]), (&counts, &json!(true)));
+        figures.fail("Lock2 short: nobody was told".into());
+        assert_eq!(figures.to_json()["ok"], json!(false));
         assert_eq!(json["kinds"]["short"], json!({"tried": 2, "survived": 1}));
     }
 }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The host, told how to misbehave, and brought back to its senses.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use guest_init::census::{self, Counts};
 use guest_init::control::{Control, ControlError};
-use libvaccel::Device;
+use libvaccel::{Device, ErrorKind};
 use serde_json::{json, Value};
 
 use super::bounded;
@@ -22,6 +22,8 @@ const SETTLE: Duration = Duration::from_secs(10);
 const SETTLE_DIRTY: Duration = Duration::from_millis(300);
 /// How long it takes at most to give back what belonged to a virtual GPU that is gone.
 const LET_GO: Duration = Duration::from_millis(200);
+/// How long a node may be there before it can be opened.
+const OPENS: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// A channel that the host can take back.
@@ -175,10 +177,23 @@ fn works() -> Result {
     let Some(node) = node() else {
         return failed("there is no node");
     };
-    let job = move || check_device_works(&Device::open(&node)?);
+    let job = move || check_device_works(&open(&node)?);
     match bounded::run(bounded::LIMIT, job) {
         Ok(outcome) => outcome,
         Err(_) => failed("a job does not end"),
+    }
+}
+
+/// Opens a node that may just have come: the DRM core makes it before it can be opened.
+fn open(node: &Path) -> Result<Device> {
+    let end = Instant::now() + OPENS;
+    loop {
+        match Device::open(node) {
+            Err(error) if error.kind() == ErrorKind::DeviceLost && Instant::now() < end => {
+                std::thread::sleep(PAUSE);
+            }
+            other => return Ok(other?),
+        }
     }
 }
 

@@ -4,13 +4,15 @@
 
 use std::time::Duration;
 
+use libvaccel::Error;
 use serde_json::json;
 
 use super::bounded;
 use super::commands::{Command, Role};
-use super::faults::{is_documented, Fault, Must};
+use super::faults::{is_documented, Fault, Must, NO_MEMORY};
 use super::figures::End;
 use super::master::{node, Master};
+use super::operations::Operation;
 use super::restart;
 use crate::rig::{ensure, failed, Result};
 
@@ -30,8 +32,8 @@ pub fn try_one(master: &mut Master, command: &Command, fault: &Fault, seed: u64)
     master.clear()?;
     outcome?;
     ensure(fired == 1, format!("the command came {fired} times"))?;
-    let well = master.is_well(fault.dirty);
-    match (fault.dirty || command.role == Role::StartsOrStops, well) {
+    let dirty = fault.dirty || command.role.outlasts();
+    match (dirty, master.is_well(dirty)) {
         (_, Ok(())) => Ok(End::AsItWas),
         (true, Err(_)) => master.renew().map(|()| End::Renewed),
         (false, Err(problem)) => Err(problem),
@@ -39,10 +41,8 @@ pub fn try_one(master: &mut Master, command: &Command, fault: &Fault, seed: u64)
 }
 
 fn meet(master: &mut Master, command: &Command, fault: &Fault) -> Result {
-    let (operation, told) = match command.role {
-        Role::Asks(operation) => (operation, true),
-        Role::Quiet(operation) | Role::GivesBack(operation) => (operation, false),
-        Role::StartsOrStops => return restart::meet(master, command.name, fault.must),
+    let Some(operation) = command.role.operation() else {
+        return restart::meet(master, command.name, fault.must);
     };
     let Some(node) = node() else {
         return failed("there is no node");
@@ -55,17 +55,31 @@ fn meet(master: &mut Master, command: &Command, fault: &Fault) -> Result {
             return failed(format!("not back in time, after the channels went: {back}"));
         }
     };
-    match (fault.must, outcome) {
-        (Must::Succeed, Err(error)) => failed(format!("{operation:?}: {error}")),
-        (Must::Refuse { errno, status }, outcome) if told => match outcome {
-            Ok(()) => failed(format!("{operation:?}: nobody was told")),
-            Err(error) => ensure(
-                error.errno().map(|errno| errno.0) == Some(errno)
-                    && error.host_status() == Some(status),
-                format!("{operation:?}: {error}"),
-            ),
-        },
-        (_, Err(error)) if !is_documented(&error) => failed(format!("{operation:?}: {error}")),
+    match (command.role, fault.must, outcome) {
+        (_, Must::Succeed, Err(error)) => failed(format!("{operation:?}: {error}")),
+        (Role::AsksForRoom(_), Must::Refuse { status, .. }, Ok(())) if status == NO_MEMORY => {
+            Ok(())
+        }
+        (
+            Role::Asks(_) | Role::AsksHandle(_) | Role::AsksForRoom(_),
+            Must::Refuse { .. },
+            Ok(()),
+        ) => failed(format!("{operation:?}: nobody was told")),
+        (Role::Asks(_) | Role::AsksForRoom(_), Must::Refuse { errno, status }, Err(error)) => {
+            told(operation, &error, errno, Some(status))
+        }
+        (Role::AsksHandle(_), Must::Refuse { .. }, Err(error)) => {
+            told(operation, &error, libc::EREMOTEIO, None)
+        }
+        (_, _, Err(error)) if !is_documented(&error) => failed(format!("{operation:?}: {error}")),
         _ => Ok(()),
     }
+}
+
+/// The error is this errno, with what the host said, if it said something.
+fn told(operation: Operation, error: &Error, errno: i32, status: Option<u32>) -> Result {
+    ensure(
+        error.errno().map(|errno| errno.0) == Some(errno) && error.host_status() == status,
+        format!("{operation:?}: {error}"),
+    )
 }

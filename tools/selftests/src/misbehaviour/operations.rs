@@ -14,7 +14,7 @@ use libvaccel::{
     FenceFlags, OfferPriority, Priority, QueueMode, QueueOptions, ReserveOptions, Result, Segment,
     Submission, SyncFlags, SyncObjWait, Vm, VmFlags,
 };
-use vaccel_isa::CommandStream;
+use vaccel_isa::{CommandStream, ADAPTER_INFO_BYTES};
 
 use crate::rig::SIZE;
 
@@ -24,6 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const HANG_NS: u64 = 2_000_000_000;
 /// After how long it is.
 const GIVEN_UP: Duration = Duration::from_millis(100);
+/// D3DKMT type of the adapter query that tells the ISA.
+const UMD_PRIVATE: u32 = 0;
 /// What jobs write.
 const WORD: u32 = 0x7e57_ab1e;
 
@@ -234,11 +236,14 @@ fn addresses(device: &Device) -> Result<()> {
     done.wait(1, soon())?;
     queue.close()?;
     reservation.close()?;
+    done.close()?;
+    bo.close()?;
     vm.close()
 }
 
 fn queries(device: &Device) -> Result<()> {
-    device.isa()?;
+    // Not `Device::isa`, which takes a refusal for a host that does not speak the ISA.
+    device.query_host(UMD_PRIVATE, &mut [0; ADAPTER_INFO_BYTES])?;
     for segment in [Segment::Local, Segment::NonLocal] {
         device.budget(segment)?;
         device.set_reservation(segment, 0)?;
