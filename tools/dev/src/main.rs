@@ -26,6 +26,7 @@ use std::env;
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -86,45 +87,28 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     let t0 = env::var("VACCEL_T0")
         .ok()
         .and_then(|text| text.parse().ok());
-    let mut run = Runner::new(repo, arguments.cache.clone(), t0)?;
+    let run = Runner::new(repo, arguments.cache.clone(), t0)?;
     match arguments.what {
         What::Test => {
-            steps::form(&mut run);
-            steps::unit_tests(&mut run);
-            steps::module(&mut run);
-            steps::module_clippy(&mut run);
-            steps::module_doc(&mut run);
-            steps::user_space(
-                &mut run,
-                &[steps::SELFTESTS, steps::INTEROP, steps::SURVIVE],
-            );
-            steps::machine(&mut run, Kernel::Packaged, "test", 15, None);
-            steps::machine(&mut run, Kernel::Packaged, "memory", 15, None);
-            steps::machine(&mut run, Kernel::Packaged, "legacy", 10, None);
-            steps::machine(&mut run, Kernel::Packaged, "async", 15, None);
-            steps::machine(&mut run, Kernel::Packaged, "rescind", 5, None);
-            steps::machine(&mut run, Kernel::Packaged, "hot-add", 5, None);
-            steps::machine(&mut run, Kernel::Packaged, "vmbus-4.0", 5, None);
-            steps::machine(&mut run, Kernel::Packaged, "vmbus-5.1", 5, None);
-            steps::machine(&mut run, Kernel::Packaged, "break", 5, Some("broken"));
-            steps::debug_kernel(&mut run);
-            steps::machine(&mut run, Kernel::Debug, "test", 35, None);
-            steps::machine(&mut run, Kernel::Debug, "memory", 30, None);
-            steps::machine(&mut run, Kernel::Debug, "rescind", 10, None);
-            steps::machine(&mut run, Kernel::Debug, "vmbus-delay", 10, None);
-            survive_briefly(&mut run)?;
+            steps::form(&run);
+            steps::unit_tests(&run);
+            steps::module(&run);
+            steps::module_clippy(&run);
+            steps::module_doc(&run);
+            steps::user_space(&run, &[steps::SELFTESTS, steps::INTEROP, steps::SURVIVE]);
+            run.lanes(on_packaged_kernel, on_debug_kernel);
             finish("test", run)
         }
         What::Check => {
-            steps::quick_form(&mut run);
-            steps::unit_tests(&mut run);
-            steps::module(&mut run);
-            steps::user_space(&mut run, &[steps::SELFTESTS]);
-            steps::machine(&mut run, Kernel::Packaged, "check", 5, None);
+            steps::quick_form(&run);
+            steps::unit_tests(&run);
+            steps::module(&run);
+            steps::user_space(&run, &[steps::SELFTESTS]);
+            steps::machine(&run, Kernel::Packaged, "check", 5, None);
             finish("check", run)
         }
         What::Lint => {
-            steps::quick_form(&mut run);
+            steps::quick_form(&run);
             finish("lint", run)
         }
         What::Demo => demo(run),
@@ -132,6 +116,37 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
         What::Soak => soak(run),
         What::BenchInstructions => bench_instructions(run),
     }
+}
+
+/// The machines with the distribution's kernel.
+fn on_packaged_kernel(run: &Runner) {
+    for (plan, minutes) in [
+        ("test", 25),
+        ("memory", 25),
+        ("legacy", 15),
+        ("async", 20),
+        ("rescind", 10),
+        ("hot-add", 10),
+        ("vmbus-4.0", 10),
+        ("vmbus-5.1", 10),
+    ] {
+        steps::machine(run, Kernel::Packaged, plan, minutes, None);
+    }
+    steps::machine(run, Kernel::Packaged, "break", 10, Some("broken"));
+}
+
+/// The debug kernel, and the machines with it.
+fn on_debug_kernel(run: &Runner) {
+    steps::debug_kernel(run);
+    for (plan, minutes) in [
+        ("test", 45),
+        ("memory", 40),
+        ("rescind", 10),
+        ("vmbus-delay", 10),
+    ] {
+        steps::machine(run, Kernel::Debug, plan, minutes, None);
+    }
+    survive_briefly(run);
 }
 
 /// Writes the report and the closing line.
@@ -149,10 +164,10 @@ fn finish(kind: &str, run: Runner) -> anyhow::Result<bool> {
     Ok(report.totals.ok())
 }
 
-fn demo(mut run: Runner) -> anyhow::Result<bool> {
-    steps::module(&mut run);
-    steps::user_space(&mut run, &[]);
-    let documents = steps::machine(&mut run, Kernel::Packaged, "demo", 5, None);
+fn demo(run: Runner) -> anyhow::Result<bool> {
+    steps::module(&run);
+    steps::user_space(&run, &[]);
+    let documents = steps::machine(&run, Kernel::Packaged, "demo", 5, None);
     let name = "vm-packaged-demo";
     let console = fs::read(run.log(name)).unwrap_or_default();
     let console = String::from_utf8_lossy(&console).into_owned();
@@ -181,12 +196,12 @@ fn demo(mut run: Runner) -> anyhow::Result<bool> {
     Ok(report.ok)
 }
 
-fn bench(mut run: Runner) -> anyhow::Result<bool> {
-    steps::module(&mut run);
-    steps::user_space(&mut run, &[]);
-    let mut documents = steps::machine(&mut run, Kernel::Packaged, "bench", 28, None);
+fn bench(run: Runner) -> anyhow::Result<bool> {
+    steps::module(&run);
+    steps::user_space(&run, &[]);
+    let mut documents = steps::machine(&run, Kernel::Packaged, "bench", 28, None);
     // A host of another kind: a machine of its own.
-    let others = steps::machine(&mut run, Kernel::Packaged, "bench-async", 12, None);
+    let others = steps::machine(&run, Kernel::Packaged, "bench-async", 12, None);
     documents.extend(others);
     let names = ["vm-packaged-bench", "vm-packaged-bench-async"];
     let console = fs::read(run.log(names[0])).unwrap_or_default();
@@ -209,11 +224,11 @@ fn bench(mut run: Runner) -> anyhow::Result<bool> {
     Ok(report.ok)
 }
 
-fn bench_instructions(mut run: Runner) -> anyhow::Result<bool> {
+fn bench_instructions(run: Runner) -> anyhow::Result<bool> {
     const NAME: &str = "bench-instructions";
-    steps::module(&mut run);
-    steps::user_space(&mut run, &[]);
-    let documents = steps::machine(&mut run, Kernel::Packaged, NAME, 10, None);
+    steps::module(&run);
+    steps::user_space(&run, &[]);
+    let documents = steps::machine(&run, Kernel::Packaged, NAME, 10, None);
     let report = documents.into_iter().map(|(_, document)| document).next();
     let path = run.repo.join(format!("out/{NAME}.json"));
     let passed = run.passed(&format!("vm-packaged-{NAME}"));
@@ -228,13 +243,24 @@ fn bench_instructions(mut run: Runner) -> anyhow::Result<bool> {
 }
 
 /// Each part of what the driver survives, for a short time.
-fn survive_briefly(run: &mut Runner) -> anyhow::Result<()> {
-    let documents = steps::machine(run, Kernel::Debug, "survive", 25, None);
-    let report = survive::Survive::new(documents, run.passed("vm-debug-survive"), 5);
-    write_json(&run.repo.join("out/survive.json"), &report)
+fn survive_briefly(run: &Runner) {
+    let begin = Instant::now();
+    let plans = ["survive", "misbehave"];
+    let documents = plans.map(|plan| steps::machine(run, Kernel::Debug, plan, 25, None));
+    let passed = plans
+        .iter()
+        .all(|plan| run.passed(&format!("vm-debug-{plan}")));
+    let report = survive::Survive::new(documents.concat(), passed, 8);
+    let written = write_json(&run.repo.join("out/survive.json"), &report);
+    let verdict = written.map(|()| Vec::new());
+    run.done(
+        "survive-report",
+        begin,
+        verdict.map_err(|error| format!("{error:#}")),
+    );
 }
 
-fn soak(mut run: Runner) -> anyhow::Result<bool> {
+fn soak(run: Runner) -> anyhow::Result<bool> {
     // image.sh makes the plan by the same variable.
     let minutes = match env::var("SOAK_MINUTES") {
         Ok(text) => text
@@ -242,10 +268,10 @@ fn soak(mut run: Runner) -> anyhow::Result<bool> {
             .with_context(|| format!("SOAK_MINUTES: {text} is no number"))?,
         Err(_) => SOAK_MINUTES,
     };
-    steps::module(&mut run);
-    steps::user_space(&mut run, &[steps::SURVIVE]);
-    steps::debug_kernel(&mut run);
-    let documents = steps::machine(&mut run, Kernel::Debug, "soak", minutes + 20, None);
+    steps::module(&run);
+    steps::user_space(&run, &[steps::SURVIVE]);
+    steps::debug_kernel(&run);
+    let documents = steps::machine(&run, Kernel::Debug, "soak", minutes + 20, None);
     let report = survive::Survive::new(documents, run.passed("vm-debug-soak"), 1);
     write_json(&run.repo.join("out/survive.json"), &report)?;
     println!("\n{}", report.table().trim_end());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Runs steps one after the other and keeps what came of them.
+//! Runs steps and keeps what came of them, in one lane or in two side by side.
 //!
 //! Each step has a log in out/log, a time limit and a judge that reads the log
 //! for tests. A step whose requirements failed is not run and counts as
@@ -8,6 +8,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::process;
@@ -26,7 +28,9 @@ pub struct Runner {
     start: Instant,
     /// Seconds that earlier programs of the same run took.
     before: Duration,
-    steps: Vec<Step>,
+    /// In the order of their ends. Locked while something is said of one of them, so that lanes do not talk
+    /// at a time.
+    steps: Mutex<Vec<Step>>,
 }
 
 impl Runner {
@@ -46,7 +50,7 @@ impl Runner {
             cache,
             start: Instant::now(),
             before,
-            steps: Vec::new(),
+            steps: Mutex::default(),
         })
     }
 
@@ -85,14 +89,31 @@ impl Runner {
         command
     }
 
+    /// Does two things side by side if the machine has a processor for each, else one after the other.
+    pub fn lanes(&self, one: impl FnOnce(&Self), other: impl FnOnce(&Self) + Send) {
+        let alone = thread::available_parallelism().is_ok_and(|processors| processors.get() == 1);
+        if alone {
+            one(self);
+            return other(self);
+        }
+        thread::scope(|scope| {
+            scope.spawn(|| other(self));
+            one(self);
+        });
+    }
+
+    fn steps(&self) -> MutexGuard<'_, Vec<Step>> {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Runs a step that is a test itself: it passes if the command succeeds.
-    pub fn plain(&mut self, name: &str, minutes: u64, command: Command) -> bool {
+    pub fn plain(&self, name: &str, minutes: u64, command: Command) -> bool {
         self.step(name, minutes, command, |_| Ok(Vec::new()))
     }
 
     /// Runs a step. The judge reads its log, also when the command failed.
     pub fn step(
-        &mut self,
+        &self,
         name: &str,
         minutes: u64,
         command: Command,
@@ -104,7 +125,7 @@ impl Runner {
         let limit = Duration::from_secs(60 * minutes);
         let mut problems = Vec::new();
         match process::run(command, &log, limit, |elapsed, line| {
-            eprintln!("        {:4}s  {line}", elapsed.as_secs());
+            eprintln!("        {:4}s  {name}: {line}", elapsed.as_secs());
         }) {
             Ok(end) if end.success() => {}
             Ok(end) => problems.push(end.describe()),
@@ -122,7 +143,7 @@ impl Runner {
     }
 
     /// Records a step that was done here, without a command.
-    pub fn done(&mut self, name: &str, begin: Instant, tests: Verdict) -> bool {
+    pub fn done(&self, name: &str, begin: Instant, tests: Verdict) -> bool {
         let (tests, problems) = match tests {
             Ok(tests) => (tests, Vec::new()),
             Err(problem) => (Vec::new(), vec![problem]),
@@ -132,7 +153,7 @@ impl Runner {
 
     /// Whether all of `needs` passed; if not, the step `name` is recorded as
     /// failed.
-    pub fn ready(&mut self, name: &str, needs: &[&str]) -> bool {
+    pub fn ready(&self, name: &str, needs: &[&str]) -> bool {
         let failed = needs.iter().find(|need| !self.passed(need));
         let Some(failed) = failed else { return true };
         let problem = format!("not run: {failed} did not pass");
@@ -141,14 +162,16 @@ impl Runner {
 
     /// Whether the step ran and passed.
     pub fn passed(&self, name: &str) -> bool {
-        self.steps
+        self.steps()
             .iter()
             .any(|step| step.name == name && step.status == Status::Pass)
     }
 
-    /// The steps in their order.
+    /// The steps in the order of their ends.
     pub fn into_steps(self) -> Vec<Step> {
         self.steps
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn announce(&self, name: &str, what: &str) {
@@ -156,7 +179,7 @@ impl Runner {
     }
 
     fn finish(
-        &mut self,
+        &self,
         name: &str,
         took: Duration,
         log: Option<&Path>,
@@ -165,6 +188,7 @@ impl Runner {
     ) -> bool {
         let failed: Vec<&Test> = tests.iter().filter(|t| t.status == Status::Fail).collect();
         let ok = problems.is_empty() && failed.is_empty();
+        let mut steps = self.steps();
         for problem in &problems {
             eprintln!("        ! {problem}");
         }
@@ -194,7 +218,7 @@ impl Runner {
             name,
             &format!("{word} in {:.0}s{count}", took.as_secs_f64()),
         );
-        self.steps.push(Step {
+        steps.push(Step {
             name: name.to_owned(),
             status: if ok { Status::Pass } else { Status::Fail },
             seconds: (took.as_secs_f64() * 1000.0).round() / 1000.0,
@@ -206,5 +230,37 @@ impl Runner {
             tests,
         });
         ok
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What both lanes did is in the report, and a step that failed in one fails what needs it there.
+    #[test]
+    fn lanes() {
+        let folder = std::env::temp_dir().join(format!("vaccel-runner-{}", std::process::id()));
+        let run = Runner::new(folder.clone(), folder.clone(), None).unwrap();
+        run.lanes(
+            |run| {
+                run.plain("good", 1, Command::new("true"));
+                assert!(run.ready("next", &["good"]));
+            },
+            |run| {
+                run.plain("bad", 1, Command::new("false"));
+                assert!(!run.ready("later", &["bad"]));
+            },
+        );
+        fs::remove_dir_all(folder).unwrap();
+        let mut steps = run.into_steps();
+        steps.sort_by(|a, b| a.name.cmp(&b.name));
+        let verdicts: Vec<_> = steps.iter().map(|s| (s.name.as_str(), s.status)).collect();
+        let expected = [
+            ("bad", Status::Fail),
+            ("good", Status::Pass),
+            ("later", Status::Fail),
+        ];
+        assert_eq!(verdicts, expected);
     }
 }

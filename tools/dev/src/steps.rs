@@ -45,7 +45,7 @@ pub const SURVIVE: &str = "vaccel-survive";
 const CMDLINE: &str = "console=ttyS0 loglevel=5 panic=-1 dma_debug_driver=vaccel";
 
 /// Form and lint: rustfmt, clippy, rustdoc, the repository's own rules.
-pub fn form(run: &mut Runner) {
+pub fn form(run: &Runner) {
     repository(run);
     let scripts = uapi_checks(run);
     for (name, path) in scripts {
@@ -75,14 +75,14 @@ pub fn form(run: &mut Runner) {
 }
 
 /// rustfmt of both trees and the repository's rules: what takes no time.
-pub fn quick_form(run: &mut Runner) {
+pub fn quick_form(run: &Runner) {
     repository(run);
     let fmt = run.cargo(&["fmt", "--all", "--check", "--", "--color", "never"]);
     run.plain("rustfmt-tools", 5, fmt);
     driver_fmt(run);
 }
 
-fn repository(run: &mut Runner) {
+fn repository(run: &Runner) {
     let begin = Instant::now();
     let verdict = lint::run(&run.repo).map_err(|error| format!("{error:#}"));
     run.done("repository-lint", begin, verdict);
@@ -106,7 +106,7 @@ fn uapi_checks(run: &Runner) -> Vec<(String, PathBuf)> {
 }
 
 /// The driver's sources, by the kernel's own rules.
-fn driver_fmt(run: &mut Runner) {
+fn driver_fmt(run: &Runner) {
     let files = rust_files(run.repo.join("drivers"));
     let kernel = fs::canonicalize(run.cache.join("kernel-7.3"))
         .unwrap_or_else(|_| run.cache.join("kernel-7.3"));
@@ -137,13 +137,13 @@ fn rust_files(folder: PathBuf) -> Vec<PathBuf> {
 }
 
 /// The tests of the workspace's crates.
-pub fn unit_tests(run: &mut Runner) {
+pub fn unit_tests(run: &Runner) {
     let command = run.cargo(&["test", "--locked", "--workspace", "--no-fail-fast"]);
     run.step("unit-tests", 20, command, libtest::parse);
 }
 
 /// The packaged kernel and the module for it.
-pub fn module(run: &mut Runner) {
+pub fn module(run: &Runner) {
     let kit = run.script("kit.sh");
     run.plain("kit", 15, kit);
     if run.ready("module", &["kit"]) {
@@ -153,7 +153,7 @@ pub fn module(run: &mut Runner) {
 }
 
 /// The module, linted by the kernel's clippy.
-pub fn module_clippy(run: &mut Runner) {
+pub fn module_clippy(run: &Runner) {
     if run.ready("clippy-module", &["kit"]) {
         let mut command = run.script("module.sh");
         command.env("CLIPPY", "1");
@@ -162,7 +162,7 @@ pub fn module_clippy(run: &mut Runner) {
 }
 
 /// The driver's documentation, warnings denied.
-pub fn module_doc(run: &mut Runner) {
+pub fn module_doc(run: &Runner) {
     if run.ready("rustdoc-module", &["kit"]) {
         let mut command = run.script("module.sh");
         command.env("DOC", "1");
@@ -171,7 +171,7 @@ pub fn module_doc(run: &mut Runner) {
 }
 
 /// The debug kernel, and the driver compiled in its tree.
-pub fn debug_kernel(run: &mut Runner) {
+pub fn debug_kernel(run: &Runner) {
     let kernel = run.script("debug-kernel.sh");
     run.plain("debug-kernel", 45, kernel);
     if run.ready("module-in-tree", &["debug-kernel"]) {
@@ -196,7 +196,7 @@ fn no_warnings(log: &'static str) -> impl FnOnce(&str) -> Result<Vec<Test>, Stri
 }
 
 /// User space for the guest, with `tests`, and the host program.
-pub fn user_space(run: &mut Runner, tests: &[&str]) {
+pub fn user_space(run: &Runner, tests: &[&str]) {
     let mut command = run.script("user.sh");
     command.args(USER).args(tests);
     run.plain("user-space", 20, command);
@@ -209,7 +209,7 @@ pub fn user_space(run: &mut Runner, tests: &[&str]) {
 /// `culprit`, that step, and only that, has to fail. Returns the JSON documents
 /// that the plan's programs printed.
 pub fn machine(
-    run: &mut Runner,
+    run: &Runner,
     kernel: Kernel,
     plan: &str,
     minutes: u64,

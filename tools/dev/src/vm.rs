@@ -130,6 +130,10 @@ fn collect(plan: &str, console: &str, results: &str) -> Judged {
                     run.problems.push("a verdict that is none".into());
                 }
             }
+            // Not a step: figures that a program handed over.
+            Ok(Line { name, data }) if data.get("kind").is_none() => {
+                run.documents.push((name, data));
+            }
             Ok(Line { name, data }) => match serde_json::from_value::<StepResult>(data) {
                 Ok(step) => {
                     if step.index != next {

@@ -36,6 +36,21 @@ fn complete_run_passes() {
     assert_eq!(run.tests.len(), 2);
 }
 
+/// Figures between the steps are documents, not steps.
+#[test]
+fn figures() {
+    let (console, results) = good();
+    let figures = "{\"name\":\"matrix\",\"data\":{\"ok\":true,\"counts\":{\"tries\":3}}}\n";
+    let run = judge(PLAN, &console, &(figures.to_owned() + &results));
+    assert!(passes(&run), "{run:?}");
+    assert_eq!(run.tests.len(), 2);
+    let (name, figures) = &run.documents[0];
+    assert_eq!(
+        (name.as_str(), &figures["counts"]["tries"]),
+        ("matrix", &3.into())
+    );
+}
+
 /// A guest that stopped half way: the missing steps are failures.
 #[test]
 fn missing_results_fail() {
