@@ -8,6 +8,8 @@
 //!     [--seconds N] [--seed N] [--only TEXT]
 //! ```
 //!
+//! What is chosen follows from the seed, the clock's unless it is given; a line `# seed` tells it.
+//!
 //! What is right: each operation comes back in bounded time, with success, the host's own refusal, or
 //! a documented errno. With rules disarmed the virtual GPU works again, at the latest when its channels
 //! have been taken back and offered anew, and then the host holds nothing of anybody: what it made and
@@ -28,7 +30,7 @@ mod operations;
 mod restart;
 
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use commands::Command;
 use figures::{End, Figures};
@@ -70,7 +72,7 @@ impl Wanted {
         let mut wanted = Self {
             what,
             seconds: if what == What::Fuzz { 60 } else { UNLIMITED },
-            seed: 1,
+            seed: clock(),
             only: None,
         };
         while let Some(option) = arguments.next() {
@@ -84,6 +86,12 @@ impl Wanted {
         }
         Some(wanted)
     }
+}
+
+/// A seed that is another one each time, also where the clock starts with the machine.
+fn clock() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(1, |now| now.as_millis() as u64)
 }
 
 /// One try: a command and what happens to it.
@@ -133,7 +141,8 @@ pub fn run(arguments: impl Iterator<Item = String>) -> ExitCode {
     };
     let end = Instant::now() + Duration::from_secs(wanted.seconds);
     println!("KTAP version 1");
-    let mut figures = Figures::default();
+    println!("# seed {}", wanted.seed);
+    let mut figures = Figures::new(wanted.seed);
     let mut good = match wanted.what {
         What::Fuzz => fuzzed(&mut master, &mut figures, end, wanted.seed),
         What::Matrix | What::Away => tried(&mut master, &mut figures, end, &wanted),

@@ -101,7 +101,7 @@ pub const ALL: &[Command] = &[
     asks("WaitForSyncObjectFromCpu", Operation::Fences),
     asks("SetContextSchedulingPriority", Operation::Fences),
     asks_handle("CreateNtSharedObject", Operation::SharedFence),
-    asks("OpenSyncObject", Operation::SharedFence),
+    asks_for_room("OpenSyncObject", Operation::SharedFence),
     asks("InvalidateCache", Operation::HostMemory),
     asks("OpenResource", Operation::HostMemory),
     asks("OfferAllocations", Operation::Residency),

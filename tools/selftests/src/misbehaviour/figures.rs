@@ -23,6 +23,7 @@ struct Count {
 /// Counts by kind and by command.
 #[derive(Clone, Debug, Default)]
 pub struct Figures {
+    seed: u64,
     kinds: BTreeMap<String, Count>,
     commands: BTreeMap<String, Count>,
     renewed: u64,
@@ -31,6 +32,14 @@ pub struct Figures {
 }
 
 impl Figures {
+    /// None yet, of a run with this seed.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            ..Self::default()
+        }
+    }
+
     /// Counts one try of a fault of `kind` on `command`; none is one that was not survived.
     pub fn add(&mut self, kind: &str, command: &str, end: Option<End>) {
         for count in [
@@ -72,6 +81,7 @@ impl Figures {
             .collect();
         json!({
             "schema": 1,
+            "seed": self.seed,
             "ok": self.failures.is_empty(),
             "counts": {
                 "tries": all.clone().map(|count| count.tried).sum::<u64>(),
@@ -92,7 +102,7 @@ mod tests {
     /// Proves that a try that was not survived is told from one that was.
     #[test]
     fn counts() {
-        let mut figures = Figures::default();
+        let mut figures = Figures::new(9);
         figures.add("short", "Lock2", Some(End::Renewed));
         figures.add("short", "Lock2", None);
         figures.add("delay", "Evict", Some(End::AsItWas));
@@ -102,6 +112,7 @@ mod tests {
         let json = figures.to_json();
         let counts = json!({"tries": 3, "tries_survived": 2, "renewals": 1, "messages_changed": 5});
         assert_eq!((&json["counts"], &json["ok"]), (&counts, &json!(true)));
+        assert_eq!(json["seed"], json!(9));
         figures.fail("Lock2 short: nobody was told".into());
         assert_eq!(figures.to_json()["ok"], json!(false));
         assert_eq!(json["kinds"]["short"], json!({"tried": 2, "survived": 1}));
