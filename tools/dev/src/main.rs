@@ -250,7 +250,7 @@ fn survive_briefly(run: &Runner) {
     let passed = plans
         .iter()
         .all(|plan| run.passed(&format!("vm-debug-{plan}")));
-    let report = survive::Survive::new(documents.concat(), passed, 8);
+    let report = survive::Survive::new(documents.concat(), passed, 9);
     let written = write_json(&run.repo.join("out/survive.json"), &report);
     let verdict = written.map(|()| Vec::new());
     run.done(

@@ -20,6 +20,7 @@ mod report;
 mod rig;
 mod row;
 mod rows;
+mod shortage;
 mod soak;
 mod storm;
 mod trial;
@@ -65,6 +66,8 @@ enum What {
         /// Names of operations.
         names: Vec<String>,
     },
+    /// Has allocations of the driver fail at random, wherever it makes them, under load.
+    Shortage,
     /// Gives the driver random input.
     Fuzz {
         /// What kind; all, one after the other, unless one is named.
@@ -136,6 +139,11 @@ fn run(arguments: &Arguments) -> Result<bool> {
         What::Faults { names } => {
             let mut trial = trial("faults", time)?;
             faults::run(&mut trial, names)?;
+            trial
+        }
+        What::Shortage => {
+            let mut trial = trial("shortage", time)?;
+            shortage::run(&mut trial, most)?;
             trial
         }
         What::Fuzz { kind } => {

@@ -22,6 +22,8 @@ pub struct Counts {
     pub kills_mute: u64,
     /// Allocations and copies that were made to fail.
     pub faults: u64,
+    /// Allocations that were made to fail wherever the driver made them.
+    pub faults_anywhere: u64,
     /// Random inputs that the driver was given.
     pub inputs: u64,
     /// Of these, those that it took.
@@ -45,6 +47,7 @@ impl Counts {
         self.kills += other.kills;
         self.kills_mute += other.kills_mute;
         self.faults += other.faults;
+        self.faults_anywhere += other.faults_anywhere;
         self.inputs += other.inputs;
         self.inputs_taken += other.inputs_taken;
         self.places = self.places.max(other.places);

@@ -9,7 +9,7 @@ use anyhow::Result;
 use crate::fuzz::{self, Kind};
 use crate::injection::Injection;
 use crate::trial::Trial;
-use crate::{faults, kill, row, storm};
+use crate::{faults, kill, row, shortage, storm};
 
 /// How long input of one kind is made up at a time.
 const FUZZ: Duration = Duration::from_secs(15);
@@ -28,7 +28,7 @@ pub fn run(trial: &mut Trial, module: &Path) -> Result<()> {
         eprintln!("# this kernel cannot make allocations fail: no faults");
     }
     while !trial.is_over() {
-        match trial.numbers.below(12) {
+        match trial.numbers.below(13) {
             0..=5 => {
                 let row = trial.numbers.pick(&rows).copied();
                 let point = trial.numbers.pick(&kill::POINTS).copied();
@@ -43,6 +43,7 @@ pub fn run(trial: &mut Trial, module: &Path) -> Result<()> {
             }
             9 => storm::rescind(trial, STORM),
             10 => storm::reload(trial, module, STORM),
+            11 if can_fail => shortage::run(trial, 1)?,
             _ => {
                 if let Some(kind) = trial.numbers.pick(&Kind::ALL).copied() {
                     fuzz::run(trial, kind, FUZZ);

@@ -53,7 +53,12 @@ impl Load {
     }
 }
 
-fn start(trial: &mut Trial, load: Load) -> Result<Vec<Worker>> {
+/// Starts processes that use the device.
+///
+/// # Errors
+///
+/// One does not get ready.
+pub fn start(trial: &mut Trial, load: Load) -> Result<Vec<Worker>> {
     let mut workers = Vec::new();
     for _ in 0..WORKERS {
         let seed = trial.numbers.word().to_string();
@@ -65,7 +70,11 @@ fn start(trial: &mut Trial, load: Load) -> Result<Vec<Worker>> {
 }
 
 /// Ends the processes; each has to have lived until then.
-fn stop(workers: Vec<Worker>) -> Result<()> {
+///
+/// # Errors
+///
+/// One has not, or is not gone in time.
+pub fn stop(workers: Vec<Worker>) -> Result<()> {
     for worker in workers {
         worker.kill(GONE)?;
     }
