@@ -541,7 +541,8 @@ struct drm_vaccel_bo_sync {
  * &struct drm_vaccel_bind.
  *
  * RELEASE names a whole reservation by @gpu_va and @size (else -EINVAL) in which nothing is bound
- * and that no queue has yet to change (else -EBUSY).
+ * and that no queue has yet to change (else -EBUSY). After any other error, -ENOMEM and those of the
+ * host, it is released all the same, only later: it is not there any more.
  */
 struct drm_vaccel_va_range {
 	/** @vm: In: handle. */
@@ -577,7 +578,8 @@ struct drm_vaccel_va_range {
  *
  * Outside of reservations a fixed range must be free: -EEXIST if it overlaps a binding or, in part,
  * a reservation. UNBIND names the whole range of one BIND (@gpu_va and @size as bound, the rest 0);
- * anything else: -EINVAL.
+ * anything else: -EINVAL. After any other error, -ENOMEM and those of the host, the binding ends
+ * all the same, only later: it is not there any more.
  *
  * Inside of a reservation (the whole range is) a fixed BIND replaces what it covers, and cuts what
  * it covers in part; UNBIND names any pages, bound or not, and leaves them as the reservation is.
