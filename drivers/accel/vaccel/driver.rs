@@ -15,6 +15,7 @@ use crate::{
     bind,
     bo,
     budget,
+    escape,
     fence,
     fence_share,
     fence_wait,
@@ -102,7 +103,7 @@ impl drm::Driver for VaccelDrm {
         (DRM_IOCTL_VACCEL_SUBMIT, drm_vaccel_submit, 0, host!(submit::submit)),
         (DRM_IOCTL_VACCEL_BUDGET, drm_vaccel_budget, 0, host!(budget::query)),
         (DRM_IOCTL_VACCEL_EVENTS, drm_vaccel_events, 0, local!(budget::subscribe)),
-        (DRM_IOCTL_VACCEL_ESCAPE, drm_vaccel_escape, 0, host!(ioctl::planned)),
+        (DRM_IOCTL_VACCEL_ESCAPE, drm_vaccel_escape, 0, host!(escape::escape)),
     }
 
     fn uring_cmd(dev: &DrmDevice, file: &DrmFile, issue: uring::Issue<'_>) -> uring::Answer {

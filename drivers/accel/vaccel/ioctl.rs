@@ -71,8 +71,3 @@ pub(crate) fn errno(error: &HostError) -> Error {
         errno => errno,
     }
 }
-
-/// The handler of an operation that the interface has and the driver has not yet.
-pub(crate) fn planned<A>(_dev: &DrmDevice, _args: &mut A, _file: &DrmFile) -> HostResult {
-    Err(EOPNOTSUPP.into())
-}

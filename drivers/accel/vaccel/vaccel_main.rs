@@ -51,6 +51,7 @@ mod discovery;
 pub mod dma_fence;
 mod driver;
 pub mod drm;
+mod escape;
 pub mod eventfd;
 mod events;
 mod fence;

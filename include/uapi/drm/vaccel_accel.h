@@ -193,6 +193,8 @@ extern "C" {
 #define VACCEL_FEATURE_OFFER		(1ULL << 10)
 /** define VACCEL_FEATURE_QUEUED_BIND - &VACCEL_OP_BIND, &VACCEL_OP_UNBIND, &VACCEL_OP_RESIDENCY. */
 #define VACCEL_FEATURE_QUEUED_BIND	(1ULL << 11)
+/** define VACCEL_FEATURE_ESCAPE - &DRM_IOCTL_VACCEL_ESCAPE. */
+#define VACCEL_FEATURE_ESCAPE		(1ULL << 12)
 
 /** define VACCEL_HOST_CAP_PAGE_LISTS - The host takes guest memory as page lists. */
 #define VACCEL_HOST_CAP_PAGE_LISTS	(1ULL << 0)
@@ -1303,20 +1305,25 @@ struct drm_vaccel_event {
 /**
  * struct drm_vaccel_escape - Opaque exchange between a user-mode driver and its host driver.
  *
- * The @size bytes at @arg_offset go to the host; its answer, of the same size, replaces them.
+ * The @size bytes at @arg_offset go to the host's driver; its answer, of the same size, replaces
+ * them. Neither is looked into: handles of this interface mean nothing in there.
+ *
+ * Only escapes to the driver are passed on, and none that every driver knows, in whose data a guest
+ * would have to translate handles: else -EOPNOTSUPP. An answer has no place for a status: where
+ * @size is 4 or less, a refusal of the host cannot be told from an answer.
  */
 struct drm_vaccel_escape {
 	/** @vm: In: handle, or 0. */
 	__u32 vm;
-	/** @queue: In: handle, or 0. */
+	/** @queue: In: handle of a queue of @vm, or 0. */
 	__u32 queue;
-	/** @type: In: D3DKMT escape type. */
+	/** @type: In: D3DKMT escape type: 0, driver private. */
 	__u32 type;
-	/** @escape_flags: In: D3DDDI escape flags. */
+	/** @escape_flags: In: D3DDDI escape flags; not bit 6, known escapes. Unknown ones: -EINVAL. */
 	__u32 escape_flags;
 	/** @arg_bo: In: argument object. */
 	__u32 arg_bo;
-	/** @size: In: bytes, at most &VACCEL_PRIV_SIZE_MAX. */
+	/** @size: In: bytes, not 0, at most &VACCEL_PRIV_SIZE_MAX (else -EFBIG). */
 	__u32 size;
 	/** @arg_offset: In: byte offset. */
 	__u64 arg_offset;
@@ -1401,7 +1408,6 @@ enum {
 		VACCEL_IOCTL(DRM_IOWR, DRM_VACCEL_BUDGET, drm_vaccel_budget),
 	DRM_IOCTL_VACCEL_EVENTS =
 		VACCEL_IOCTL(DRM_IOWR, DRM_VACCEL_EVENTS, drm_vaccel_events),
-	/* planned */
 	DRM_IOCTL_VACCEL_ESCAPE =
 		VACCEL_IOCTL(DRM_IOWR, DRM_VACCEL_ESCAPE, drm_vaccel_escape),
 };

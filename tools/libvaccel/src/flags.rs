@@ -109,6 +109,8 @@ bitflags::bitflags! {
         const OFFER = sys::FEATURE_OFFER;
         /// Bindings and residency in queue order.
         const QUEUED_BIND = sys::FEATURE_QUEUED_BIND;
+        /// Opaque exchanges with the host's driver.
+        const ESCAPE = sys::FEATURE_ESCAPE;
     }
 
     /// What the host provides.

@@ -44,6 +44,7 @@ mod bridge;
 mod deadline;
 mod device;
 mod error;
+mod escape;
 mod event;
 mod event_fd;
 mod fence;

@@ -7,6 +7,7 @@ mod binding;
 mod bo_access;
 mod budget;
 mod core_drm;
+mod escape;
 mod events;
 mod faults;
 mod fence;
@@ -121,6 +122,7 @@ pub fn all() -> Vec<Case> {
         round_trips::CASES,
         ring_async::CASES,
         ring_fallback::CASES,
+        escape::CASES,
         planned::CASES,
         addresses::CASES,
         core_drm::CASES,

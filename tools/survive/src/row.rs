@@ -106,21 +106,6 @@ pub fn ioctl<'a, O: Operation + 'a>(rig: &'a Rig, arg: O::Arg) -> Result<Step<'a
     }))
 }
 
-/// The ioctl `O`, which is refused with `errno` whatever its arguments are.
-#[expect(
-    clippy::unnecessary_wraps,
-    reason = "what a row's preparation ends with"
-)]
-pub fn refused<'a, O: Operation + 'a>(rig: &'a Rig, arg: O::Arg, errno: i32) -> Result<Step<'a>> {
-    Ok(Box::new(move || {
-        let mut arg = arg;
-        match call::<O>(rig.fd(), &mut arg) {
-            Err(Errno(refused)) if refused == errno => Ok(()),
-            other => other,
-        }
-    }))
-}
-
 /// The command `O` by a ring of its own, and its completion.
 ///
 /// # Errors

@@ -28,6 +28,7 @@ super::constants! {
     FEATURE_VA_RESERVE: u64 = 1 << 9;
     FEATURE_OFFER: u64 = 1 << 10;
     FEATURE_QUEUED_BIND: u64 = 1 << 11;
+    FEATURE_ESCAPE: u64 = 1 << 12;
 
     HOST_CAP_PAGE_LISTS: u64 = 1 << 0;
     HOST_CAP_ASYNC: u64 = 1 << 1;

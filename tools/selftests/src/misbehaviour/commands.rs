@@ -111,6 +111,7 @@ pub const ALL: &[Command] = &[
     asks("UpdateGpuVirtualAddress", Operation::Addresses),
     asks("QueryAdapterInfo", Operation::Queries),
     asks("QueryVideoMemoryInfo", Operation::Queries),
+    asks("Escape", Operation::Queries),
     asks("ChangeVideoMemoryReservation", Operation::Queries),
     // A page fault asks again, or is a SIGBUS.
     quiet("Lock2", Operation::HostMemory),

@@ -44,7 +44,7 @@ pub enum Operation {
     Residency,
     /// Reserved addresses, bound and unbound by queue.
     Addresses,
-    /// Budget, reservation of memory, adapter queries.
+    /// Budget, reservation of memory, adapter queries, an escape.
     Queries,
     /// A job that hangs, and is given up by the watchdog.
     Hang,
@@ -244,6 +244,7 @@ fn addresses(device: &Device) -> Result<()> {
 fn queries(device: &Device) -> Result<()> {
     // Not `Device::isa`, which takes a refusal for a host that does not speak the ISA.
     device.query_host(UMD_PRIVATE, &mut [0; ADAPTER_INFO_BYTES])?;
+    device.escape(0, &mut [0; 64])?;
     for segment in [Segment::Local, Segment::NonLocal] {
         device.budget(segment)?;
         device.set_reservation(segment, 0)?;

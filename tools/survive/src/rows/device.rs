@@ -4,7 +4,7 @@
 use libvaccel::ioctl::{AdapterQuery, Budget, Escape, Events, GetParam};
 use libvaccel::sys;
 
-use crate::row::{ioctl, refused, Row};
+use crate::row::{ioctl, Row};
 
 /// Bytes of a text of the adapter's.
 const TEXT: u32 = 1024;
@@ -49,8 +49,14 @@ pub const ROWS: &[Row] = &[
     Row::new("events", "EVENTS", |rig| {
         ioctl::<Events>(rig, sys::Events { mask: 1, pad: 0 })
     }),
-    // Not there yet.
     Row::new("escape", "ESCAPE", |rig| {
-        refused::<Escape>(rig, sys::Escape::default(), libc::EOPNOTSUPP)
+        let arg = sys::Escape {
+            vm: rig.session.vm().handle(),
+            queue: rig.session.queue().handle(),
+            arg_bo: rig.arg.handle(),
+            size: 64,
+            ..Default::default()
+        };
+        ioctl::<Escape>(rig, arg)
     }),
 ];
