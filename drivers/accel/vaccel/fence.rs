@@ -373,8 +373,12 @@ impl Fence {
         };
         let present = self.value().max(told);
         if !rewind && value < present {
-            // Unless it is the device that set it.
+            // Unless it was set by a device that failed, or an adapter that goes, as the host may know
+            // before the driver does.
             self.device.check()?;
+            if present == LOST {
+                self.check_lost()?;
+            }
             return Err(EINVAL.into());
         }
         if rewind {

@@ -71,6 +71,16 @@ impl Host {
         self.channel("offer")
     }
 
+    /// Has the host take the channel of the VM back, and with it every virtual GPU.
+    pub fn rescind_vm(&mut self) -> Result {
+        self.ask(&json!({"op": "rescind", "channel": "global"}))
+    }
+
+    /// Has the host offer the channel of the VM again; offered already is good.
+    pub fn offer_vm(&mut self) -> Result {
+        self.ask(&json!({"op": "offer", "channel": "global"}))
+    }
+
     fn channel(&mut self, op: &str) -> Result {
         self.ask(&json!({"op": op, "channel": "vgpu", "vgpu": self.vgpu}))
     }

@@ -68,6 +68,15 @@ const LET_GO: Duration = Duration::from_millis(200);
 
 /// Has the virtual GPU offered again after `lose`.
 pub(super) fn and_back(node: &Path, lose: impl FnOnce(&mut Host) -> Result) -> Result {
+    and_back_by(node, Host::offer, lose)
+}
+
+/// Has what `lose` took back offered again by `offer`.
+pub(super) fn and_back_by(
+    node: &Path,
+    offer: impl Fn(&mut Host) -> Result,
+    lose: impl FnOnce(&mut Host) -> Result,
+) -> Result {
     let mut host = Host::open(node)?;
     let outcome = lose(&mut host);
     // What the files that were just closed had is given back in the background, and with the last of it
@@ -75,7 +84,9 @@ pub(super) fn and_back(node: &Path, lose: impl FnOnce(&mut Host) -> Result) -> R
     std::thread::sleep(LET_GO);
     // The cases after this one need it, whatever went wrong here. The host refuses until the guest has
     // let go of the old channel.
-    until("the host offers the device again", || host.offer().is_ok())?;
+    until("the host offers the device again", || {
+        offer(&mut host).is_ok()
+    })?;
     let back = until("the node comes back", || Device::open(node).is_ok());
     outcome?;
     back?;

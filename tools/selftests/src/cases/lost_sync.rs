@@ -6,14 +6,14 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use libc::ENODEV;
+use libc::{EIO, ENODEV, EREMOTEIO};
 use libvaccel::compute::Session;
 use libvaccel::{
     Device, ErrorKind, EventFd, Features, Fence, FenceFlags, QueueMode, Submission, SyncObj,
-    SyncObjWait,
+    SyncObjWait, VmFlags,
 };
 
-use super::lost::{and_back, until};
+use super::lost::{and_back, and_back_by, until};
 use super::Case;
 use crate::foreign::pending::Pending;
 use crate::foreign::sync_file::{Status, SyncFile};
@@ -21,13 +21,21 @@ use crate::host::Host;
 use crate::rig::{ensure, failed, needs, soon, Problem, Result};
 use crate::sync::{absent, fails_with, fence, has_status, signals, within, Program};
 
-pub const CASES: &[Case] = &[Case {
-    name: "lost-waits",
-    proves: "when the virtual GPU is taken back every wait ends within 5 s: for one and many fences, by \
-             eventfd, for points yet to come and for out-fences, which have ENODEV; it works again once \
-             it is offered",
-    run: waits,
-}];
+pub const CASES: &[Case] = &[
+    Case {
+        name: "lost-waits",
+        proves: "when the virtual GPU is taken back every wait ends within 5 s: for one and many fences, by \
+                 eventfd, for points yet to come and for out-fences, which have ENODEV; it works again once \
+                 it is offered",
+        run: waits,
+    },
+    Case {
+        name: "lost-signal",
+        proves: "who signals a fence when the virtual GPU is taken back is told so, also before the driver \
+                 knows, and never that the value is too low",
+        run: signal,
+    },
+];
 
 /// How soon all waits are to end.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -247,4 +255,46 @@ fn wait_and_lose(node: &Path, host: &mut Host, left: &mut Vec<Left>) -> Result {
         let _ = syncobj.signal(0);
     }
     pending.signal()
+}
+
+fn signal(node: &Path) -> Result {
+    /// How often each channel is taken back.
+    const TIMES: usize = 2;
+    for _ in 0..TIMES {
+        and_back(node, |host| signal_until(node, || host.rescind()))?;
+        and_back_by(node, Host::offer_vm, |host| {
+            signal_until(node, || host.rescind_vm())
+        })?;
+    }
+    Ok(())
+}
+
+/// Signals a fence, by higher and higher values, until `lose` has taken the virtual GPU.
+fn signal_until(node: &Path, lose: impl FnOnce() -> Result) -> Result {
+    let device = Device::open(node)?;
+    let vm = device.create_vm(VmFlags::empty())?;
+    let fence = fence(&vm)?;
+    std::thread::scope(|scope| {
+        let signaller = scope.spawn(|| {
+            let mut value = 1;
+            loop {
+                match fence.signal(value) {
+                    Ok(()) => value += 1,
+                    Err(error) => return error,
+                }
+            }
+        });
+        std::thread::sleep(Duration::from_millis(20));
+        lose()?;
+        match signaller.join() {
+            Ok(error) => ensure(
+                // EREMOTEIO: a host that has forgotten the fence with the process.
+                [ENODEV, EIO, EREMOTEIO]
+                    .map(Some)
+                    .contains(&error.errno().map(|errno| errno.0)),
+                error.to_string(),
+            ),
+            Err(_) => failed("the thread that signals has panicked"),
+        }
+    })
 }
