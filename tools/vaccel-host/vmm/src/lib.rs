@@ -8,8 +8,9 @@
 //!
 //! The crate knows nothing of VMBus messages or GPU-PV. Hypercalls with a payload go to the
 //! caller's [`Hypercalls`]; messages and event flags for the guest come in through [`Synic`];
-//! configuration space comes from the caller's [`PciFunction`]s. [`Vm::run`] returns when the
-//! guest powered off, reset, or could not go on.
+//! configuration space comes from the caller's [`PciFunction`]s, and what is behind an address without
+//! memory from its [`MmioDevice`]s. [`Vm::run`] returns when the guest powered off, reset, or could not go
+//! on.
 //!
 //! `unsafe` is confined to [`kvm`], [`memory`] and [`sparse`]. Nothing a guest does may panic: malformed
 //! requests get an error status, unknown ports and addresses read as all ones.
@@ -23,6 +24,7 @@ pub mod hypercall;
 pub mod kvm;
 pub mod layout;
 pub mod memory;
+pub mod mmio;
 pub mod pci;
 pub mod ports;
 pub mod serial;
@@ -33,6 +35,7 @@ mod vm;
 
 pub use hypercall::Hypercalls;
 pub use memory::{IoRegion, RamError, SharedMemory};
+pub use mmio::{MmioBus, MmioDevice};
 pub use pci::PciFunction;
 pub use serial::{SerialInput, SerialOutput};
 pub use sparse::SparseMemory;

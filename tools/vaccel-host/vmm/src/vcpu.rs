@@ -13,6 +13,7 @@ use crate::cpuid;
 use crate::hypercall::{status, Hypercalls};
 use crate::kvm::{self, HypervExit, KvmError};
 use crate::memory::SharedMemory;
+use crate::mmio::MmioBus;
 use crate::ports::{Ports, PowerRequest};
 use crate::synic::Synic;
 use crate::vm::End;
@@ -84,6 +85,8 @@ pub struct Runner {
     pub id: u8,
     /// The I/O ports.
     pub ports: Ports,
+    /// The devices behind addresses.
+    pub mmio: Arc<MmioBus>,
     /// Guest memory, for hypercall input.
     pub memory: SharedMemory,
     /// Where SynIC register changes go.
@@ -121,11 +124,15 @@ impl Runner {
                 self.ports.read(port, data);
                 None
             }
-            Ok(VcpuExit::MmioRead(_, data)) => {
-                data.fill(0xFF);
+            Ok(VcpuExit::MmioRead(address, data)) => {
+                self.mmio.read(address, data);
                 None
             }
-            Ok(VcpuExit::MmioWrite(..) | VcpuExit::Intr | VcpuExit::Hlt) => None,
+            Ok(VcpuExit::MmioWrite(address, data)) => {
+                self.mmio.write(address, data);
+                None
+            }
+            Ok(VcpuExit::Intr | VcpuExit::Hlt) => None,
             Ok(VcpuExit::Hyperv) => {
                 self.hyperv();
                 None

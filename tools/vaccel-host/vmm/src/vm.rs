@@ -23,6 +23,7 @@ use crate::hypercall::Hypercalls;
 use crate::kvm::{self, KvmError, KvmVm};
 use crate::layout;
 use crate::memory::{IoRegion, Ram, RamError, SharedMemory};
+use crate::mmio::MmioBus;
 use crate::pci::{self, PciBus, PciFunction};
 use crate::ports::Ports;
 use crate::serial::{SerialInput, SerialOutput, SerialPort};
@@ -135,6 +136,7 @@ pub struct Vm {
     machine: Arc<KvmVm>,
     synic: Arc<Synic>,
     ports: Ports,
+    mmio: Arc<MmioBus>,
     vcpus: Vec<VcpuFd>,
     ends: (mpsc::Sender<End>, mpsc::Receiver<End>),
 }
@@ -218,6 +220,8 @@ impl Vm {
         ram.write(layout::ACPI, &tables)?;
         set_up_vcpus(&kvm, &vcpus, config, entry)?;
 
+        let mmio_start = layout::mmio_window_start(config.memory);
+        let mmio_end = mmio_start.saturating_add(config.mmio_window);
         let (com1, line1) = SerialPort::new(attachments.com1)?;
         let (com2, line2) = SerialPort::new(attachments.com2)?;
         machine.wire(&line1, layout::COM1.1)?;
@@ -230,6 +234,7 @@ impl Vm {
                 com2,
                 pci: Arc::new(PciBus::new(attachments.pci)),
             },
+            mmio: Arc::new(MmioBus::new(mmio_start..mmio_end)),
             vcpus,
             ends: mpsc::channel(),
         })
@@ -253,6 +258,11 @@ impl Vm {
     /// The PCI bus, which takes functions while the machine runs too.
     pub fn pci(&self) -> Arc<PciBus> {
         Arc::clone(&self.ports.pci)
+    }
+
+    /// The devices in the VMBus MMIO window, which come and go while the machine runs.
+    pub fn mmio(&self) -> Arc<MmioBus> {
+        Arc::clone(&self.mmio)
     }
 
     /// The input of the first serial port.
@@ -300,6 +310,7 @@ impl Vm {
                 vcpu,
                 id,
                 ports: self.ports.clone(),
+                mmio: Arc::clone(&self.mmio),
                 memory: Arc::clone(&memory),
                 synic: Arc::clone(&self.synic),
                 hypercalls: Arc::clone(&hypercalls),
