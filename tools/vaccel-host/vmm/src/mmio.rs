@@ -165,12 +165,12 @@ mod tests {
         bus.write(base + 0x2000, &[5]);
         bus.write(base - 1, &[6]);
         bus.write(base + 0x4000, &[7]);
-        assert_eq!(
-            *devices[0].0.lock().unwrap(),
-            [(0x1FFC, vec![1, 2, 3, 4])]
-        );
+        assert_eq!(*devices[0].0.lock().unwrap(), [(0x1FFC, vec![1, 2, 3, 4])]);
         assert_eq!(*devices[1].0.lock().unwrap(), [(0, vec![5])]);
-        assert_eq!((read(&bus, base - 1), read(&bus, base + 0x4000)), (255, 255));
+        assert_eq!(
+            (read(&bus, base - 1), read(&bus, base + 0x4000)),
+            (255, 255)
+        );
         bus.unmap(base);
         assert_eq!((read(&bus, base), read(&bus, base + 0x2001)), (255, 1));
     }
@@ -189,7 +189,10 @@ mod tests {
             (u64::MAX & !0xFFF, 0x2000),
         ] {
             let refused = map(base, len);
-            assert!(matches!(refused, Err(MmioError::Outside { .. })), "{base:#x}");
+            assert!(
+                matches!(refused, Err(MmioError::Outside { .. })),
+                "{base:#x}"
+            );
         }
         map(WINDOW.start + 0x4000, 0x2000).unwrap();
         for base in [0x3000, 0x4000, 0x5000] {
