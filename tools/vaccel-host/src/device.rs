@@ -5,25 +5,24 @@
 //! sleeps on those events and never blocks elsewhere. It ends when the inbox says so and then
 //! returns the exit status the guest set.
 
+mod offers;
+mod requests;
+
 use std::collections::BTreeSet;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use anyhow::{bail, Context, Result};
 use gpupv_host::{Channel, Host, MessageIn, VgpuId};
-use nix::sys::time::{TimeSpec, TimeValLike};
-use nix::time::{clock_gettime, ClockId};
-use serde_json::Value;
 use vmbus_ring::{PacketKind, PollState};
-use vmbus_server::{ChannelId, Guid, Offer, Server};
+use vmbus_server::{ChannelId, Server};
 use vmm::SerialInput;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
-use crate::control::{self, EngineFault, FailedState, Request, ResultLine, Target};
 use crate::faults::FaultBook;
 use crate::hot_add::GpuSlots;
 use crate::inbox::Inbox;
-use crate::results::{self, Sink};
+use crate::results::Sink;
 use crate::scenario::Scenario;
 use crate::trace::Asks;
 use crate::world::{HostWorld, Wiring, World};
@@ -311,248 +310,4 @@ impl Device {
         };
         call(&mut self.server, &mut wiring)
     }
-
-    pub(crate) fn offer(&mut self, channel: Channel) -> Result<()> {
-        let (class, instance, mmio_megabytes) = match channel {
-            Channel::Global => (
-                gpupv::GLOBAL_CHANNEL,
-                // Any instance will do: there is one global channel.
-                gpupv::GLOBAL_CHANNEL,
-                self.host.config().mmio_megabytes,
-            ),
-            Channel::Vgpu(vgpu) => {
-                let instance = self
-                    .host
-                    .vgpus()
-                    .find(|(id, _)| *id == vgpu)
-                    .map(|(_, config)| config.channel_instance)
-                    .context("no such virtual GPU")?;
-                (gpupv::VGPU_CHANNEL, instance, 0)
-            }
-        };
-        let offer = Offer {
-            mmio_megabytes,
-            ..Offer::new(Guid(class.to_bytes()), Guid(instance.to_bytes()))
-        };
-        let id = self.with_server(|server, wiring| server.offer(offer, wiring))?;
-        self.world.offered.insert(id, channel);
-        Ok(())
-    }
-
-    /// Carries a request of the control channel out and returns the answer.
-    fn answer(&mut self, line: &str) -> Result<Value> {
-        match control::parse(line) {
-            Ok(request) => self.carry_out(request),
-            Err(reason) => Ok(control::refused(&reason)),
-        }
-    }
-
-    fn carry_out(&mut self, request: Request) -> Result<Value> {
-        let answer = match request {
-            Request::Census => serde_json::to_value(self.host.census())?,
-            Request::Messages => serde_json::to_value(self.host.messages())?,
-            Request::Time => serde_json::json!({ "busy_ns": busy_ns()? }),
-            Request::Result { name, data } => {
-                let name = name.as_str();
-                let line = serde_json::to_string(&ResultLine { name, data: &data })?;
-                results::write_line(&mut self.results, &line).context("cannot write a result")?;
-                control::ok()
-            }
-            Request::EngineFault {
-                job: EngineFault::FlipOneElement,
-                vgpu,
-            } => match self.vgpu(vgpu) {
-                Some(vgpu) if self.host.arm_wrong_result(vgpu) => control::ok(),
-                _ => control::refused("no such virtual GPU"),
-            },
-            Request::EngineFault {
-                job: EngineFault::Hang,
-                vgpu,
-            } => match self.vgpu(vgpu) {
-                Some(vgpu) if self.host.arm_hang(vgpu) => control::ok(),
-                _ => control::refused("no such virtual GPU"),
-            },
-            Request::StopAdapter { vgpu } => self.stop_adapter(vgpu),
-            Request::StrayEvents { seed, count } => {
-                let mut env = HostWorld {
-                    server: Some(&self.server),
-                    world: &mut self.world,
-                };
-                self.host.send_strays(seed, count, &mut env);
-                control::ok()
-            }
-            Request::RemoveFunction { vgpu } => self.plug(vgpu, false),
-            Request::AddFunction { vgpu } => self.plug(vgpu, true),
-            Request::Rescind(target) => self.rescind(target),
-            Request::Offer(target) => match self.target(target).map(|to| self.offer(to)) {
-                Some(Ok(())) => control::ok(),
-                Some(Err(error)) => control::refused(&format!("{error:#}")),
-                None => control::refused("no such virtual GPU"),
-            },
-            Request::AddVgpu => match self.add_vgpu() {
-                Ok(vgpu) => serde_json::json!({ "ok": true, "vgpu": vgpu.index() }),
-                Err(error) => control::refused(&format!("{error:#}")),
-            },
-            Request::Budget {
-                vgpu,
-                segment,
-                bytes,
-            } => match self.vgpu(vgpu) {
-                Some(vgpu) if self.host.set_budget(vgpu, segment.into(), bytes) => control::ok(),
-                _ => control::refused("no such virtual GPU"),
-            },
-            Request::Pressure { vgpu, bytes } => {
-                let vgpu = self.vgpu(vgpu);
-                match vgpu.and_then(|vgpu| self.host.pressure(vgpu, bytes)) {
-                    Some(dropped) => serde_json::json!({ "ok": true, "dropped": dropped }),
-                    None => control::refused("no such virtual GPU"),
-                }
-            }
-            Request::Mute { vgpu, milliseconds } => self.mute(vgpu, milliseconds),
-            Request::FailDevice { vgpu, state } => self.fail_devices(vgpu, state),
-            Request::DropEvents { count } => {
-                self.host.drop_events(count);
-                control::ok()
-            }
-            Request::Fault(rule) => match self.faults.arm(rule, &mut self.host) {
-                Ok(id) => serde_json::json!({ "ok": true, "id": id }),
-                Err(error) => control::refused(&error.to_string()),
-            },
-            Request::Faults => self.faults.list(&self.host),
-            Request::ClearFaults => {
-                self.faults.clear(&mut self.host);
-                control::ok()
-            }
-            Request::Exit { code } => {
-                self.exit = Some(code);
-                control::ok()
-            }
-        };
-        Ok(answer)
-    }
-
-    /// Carries out what rules ask for, and goes on with the messages that waited for it.
-    fn obey_rules(&mut self) {
-        while let Some(id) = self.host.take_operation() {
-            let Some(request) = self.faults.operation(id).cloned() else {
-                continue;
-            };
-            tracing::info!(?request, "a rule's operation");
-            match request {
-                Request::Offer(target) => {
-                    let end = self.world.now_ns().saturating_add(OFFER_PATIENCE);
-                    let channel = self.target(target);
-                    self.late_offers
-                        .extend(channel.map(|channel| (channel, end)));
-                    self.offer_late_ones();
-                }
-                request => match self.carry_out(request) {
-                    Ok(answer) => tracing::debug!(%answer, "done"),
-                    Err(error) => tracing::warn!(%error, "a rule's operation failed"),
-                },
-            }
-            let mut env = HostWorld {
-                server: Some(&self.server),
-                world: &mut self.world,
-            };
-            self.host.resume(&mut env);
-        }
-    }
-
-    /// Makes the offers that rules asked for, as soon as the guest has let go of the old channel.
-    fn offer_late_ones(&mut self) {
-        let now = self.world.now_ns();
-        for (channel, end) in std::mem::take(&mut self.late_offers) {
-            if let Err(error) = self.offer(channel) {
-                if now < end {
-                    self.late_offers.push((channel, end));
-                } else {
-                    tracing::warn!(?channel, %error, "a rule's offer failed");
-                }
-            }
-        }
-    }
-
-    fn mute(&mut self, vgpu: usize, milliseconds: u64) -> Value {
-        if self.vgpu(vgpu).is_none() {
-            return control::refused("no such virtual GPU");
-        }
-        let env = HostWorld {
-            server: Some(&self.server),
-            world: &mut self.world,
-        };
-        self.host.mute(milliseconds, &env);
-        control::ok()
-    }
-
-    fn stop_adapter(&mut self, vgpu: usize) -> Value {
-        let vgpu = self.vgpu(vgpu);
-        let mut env = HostWorld {
-            server: Some(&self.server),
-            world: &mut self.world,
-        };
-        match vgpu {
-            Some(vgpu) if self.host.stop_adapter(vgpu, &mut env) => control::ok(),
-            _ => control::refused("no such virtual GPU"),
-        }
-    }
-
-    /// Puts the PCI function of a virtual GPU in or takes it out.
-    fn plug(&self, vgpu: usize, present: bool) -> Value {
-        match self.slots.function(vgpu) {
-            Some(slot) => {
-                slot.set_present(present);
-                control::ok()
-            }
-            None => control::refused("no such virtual GPU"),
-        }
-    }
-
-    fn fail_devices(&mut self, vgpu: usize, state: FailedState) -> Value {
-        let vgpu = self.vgpu(vgpu);
-        let mut env = HostWorld {
-            server: Some(&self.server),
-            world: &mut self.world,
-        };
-        match vgpu {
-            Some(vgpu) if self.host.fail_devices(vgpu, state.into(), &mut env) => control::ok(),
-            _ => control::refused("no such virtual GPU"),
-        }
-    }
-
-    fn rescind(&mut self, target: Target) -> Value {
-        let wanted = self.target(target);
-        // The newest offer: older ones may wait for the guest to release them.
-        let found = self
-            .world
-            .offered
-            .iter()
-            .rev()
-            .find(|(_, channel)| Some(**channel) == wanted)
-            .map(|(id, _)| *id);
-        match found {
-            Some(id) => match self.with_server(|server, wiring| server.rescind(id, wiring)) {
-                Ok(()) => control::ok(),
-                Err(error) => control::refused(&error.to_string()),
-            },
-            None => control::refused("no such channel is offered"),
-        }
-    }
-
-    fn target(&self, target: Target) -> Option<Channel> {
-        match target {
-            Target::Global => Some(Channel::Global),
-            Target::Vgpu { vgpu } => self.vgpu(vgpu).map(Channel::Vgpu),
-        }
-    }
-
-    fn vgpu(&self, index: usize) -> Option<VgpuId> {
-        self.host.vgpus().nth(index).map(|(id, _)| id)
-    }
-}
-
-/// Processor time of this thread, in nanoseconds.
-fn busy_ns() -> Result<i64> {
-    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?;
-    Ok(TimeSpec::num_nanoseconds(&time))
 }
