@@ -56,6 +56,12 @@ pub struct RunArgs {
     /// Newest VMBus version of the host: 4.0, 4.1, 5.0, 5.1, 5.2 or 5.3.
     #[arg(long, default_value_t = Version::V5_3)]
     pub vmbus_version: Version,
+    /// How the guest finds the PCI functions of the virtual GPUs.
+    #[arg(long, value_enum, default_value_t = PciArg::Ports)]
+    pub pci: PciArg,
+    /// Newest version of the host's PCI functions over VMBus: 1.1, 1.2, 1.3 or 1.4.
+    #[arg(long, default_value_t = vpci::Version::V1_4)]
+    pub vpci_version: vpci::Version,
     /// Have the guest send submissions, signals and waits without waiting for an answer.
     #[arg(long)]
     pub async_messages: bool,
@@ -136,6 +142,15 @@ pub enum AccelArg {
     Kvm,
     /// KVM inside an emulated machine.
     Tcg,
+}
+
+/// How the guest finds the PCI functions of the virtual GPUs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+pub enum PciArg {
+    /// On bus 0, by ports CF8 and CFC. They come and go without a word.
+    Ports,
+    /// Each on a bus of its own over VMBus, as with a Windows host. They come and go while the guest runs.
+    Vmbus,
 }
 
 /// What runs the jobs of the virtual GPUs.
@@ -243,12 +258,14 @@ mod tests {
     #[test]
     fn other_hosts_round_trip() {
         let line = "vaccel-host run --kernel k --initrd i --async-messages --tdr-ms 2000 \
-                    --vmbus-version 4.1";
+                    --vmbus-version 4.1 --pci vmbus --vpci-version 1.2";
         let args = parsed(line);
         let text = serde_json::to_string(&args).unwrap();
         let back: RunArgs = serde_json::from_str(&text).unwrap();
         assert_eq!((back.async_messages, back.tdr_ms), (true, 2000));
         assert_eq!(back.vmbus_version, Version::V4_1);
+        assert_eq!(back.pci, PciArg::Vmbus);
+        assert_eq!(back.vpci_version, vpci::Version::V1_2);
     }
 
     /// Choices add up, survive the way to the outer machine, are checked at once, and are all in the
@@ -304,6 +321,8 @@ mod tests {
             "--mmio-megabytes=0",
             "--tdr-ms=-1",
             "--vmbus-version=6.0",
+            "--pci=isa",
+            "--vpci-version=1.0",
         ] {
             let line = ["vaccel-host", "run", "--kernel", "k", "--initrd", "i", bad];
             assert!(Cli::try_parse_from(line).is_err(), "{bad}");

@@ -11,10 +11,12 @@
 //! | `{"op":"engine-fault","job":"hang","vgpu":0}` | `{"ok":true}`; the next job does nothing and never ends by itself |
 //! | `{"op":"stop-adapter","vgpu":0}` | `{"ok":true}`; the GPU loses everything and refuses everything until it is opened again |
 //! | `{"op":"stray-events","seed":1,"count":1}` | `{"ok":true}`; so many messages that mean nothing come |
-//! | `{"op":"remove-function","vgpu":0}`, `{"op":"add-function","vgpu":0}` | `{"ok":true}`; the PCI function of a GPU does not answer, or does so again |
-//! | `{"op":"rescind","channel":"global"}`, `{"op":"rescind","channel":"vgpu","vgpu":0}` | `{"ok":true}` |
+//! | `{"op":"remove-function","vgpu":0}` | `{"ok":true}`; the PCI function of a GPU goes. With `--pci vmbus` in the way that `"how"` says: `"eject"`, the usual one, `"relations"`, `"rescind"` |
+//! | `{"op":"add-function","vgpu":0}` | `{"ok":true}`; it comes back |
+//! | `{"op":"functions"}` | `{"functions":[{..}]}`; with `--pci vmbus`, of each GPU's function: its place, and the state of its bus |
+//! | `{"op":"rescind","channel":"global"}`, `{"op":"rescind","channel":"vgpu","vgpu":0}`, `{"op":"rescind","channel":"pci","vgpu":0}` | `{"ok":true}` |
 //! | `{"op":"offer",..}` as for rescind | `{"ok":true}`; offers the channel again |
-//! | `{"op":"add-vgpu"}` | `{"ok":true,"vgpu":n}`; one more virtual GPU, as those that were there from the start: its PCI function is there when the guest scans the bus, its channel is offered |
+//! | `{"op":"add-vgpu"}` | `{"ok":true,"vgpu":n}`; one more virtual GPU, as those that were there from the start: its channels are offered; with `--pci ports` its PCI function is there when the guest scans the bus |
 //! | `{"op":"budget","vgpu":0,"segment":"local","bytes":4096}`, `"segment":"non-local"` | `{"ok":true}`; the budget from now on, or the configured one again without `bytes` |
 //! | `{"op":"pressure","vgpu":0,"bytes":4096}` | `{"ok":true,"dropped":bytes}`; offered contents were dropped as if memory were short |
 //! | `{"op":"mute","vgpu":0,"milliseconds":500}` | `{"ok":true}`; for so long the host of that GPU, which is that of all, answers nothing, takes nothing and says nothing; then it goes on with what has queued up |
@@ -125,6 +127,8 @@ pub enum Request {
         /// Of which virtual GPU.
         #[serde(default)]
         vgpu: usize,
+        /// In which way, if it has a bus of its own.
+        how: Option<Removal>,
     },
     /// Put a PCI function back.
     AddFunction {
@@ -132,6 +136,8 @@ pub enum Request {
         #[serde(default)]
         vgpu: usize,
     },
+    /// Tell where PCI functions are.
+    Functions,
     /// Lose guest events.
     DropEvents {
         /// How many.
@@ -158,6 +164,18 @@ pub enum EngineFault {
     FlipOneElement,
     /// The next job hangs.
     Hang,
+}
+
+/// How a PCI function goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Removal {
+    /// The guest is asked to let go, and the bus goes when it has, or after a minute.
+    Eject,
+    /// The bus is there, without the function.
+    Relations,
+    /// The bus goes.
+    Rescind,
 }
 
 /// A group of memory segments.
@@ -204,7 +222,7 @@ impl From<FailedState> for ExecutionState {
     }
 }
 
-/// A channel of the GPU-PV host.
+/// A channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(tag = "channel", rename_all = "kebab-case")]
 pub enum Target {
@@ -213,6 +231,12 @@ pub enum Target {
     /// The channel of a virtual GPU.
     Vgpu {
         /// Which.
+        #[serde(default)]
+        vgpu: usize,
+    },
+    /// The channel of a virtual GPU's PCI function.
+    Pci {
+        /// Of which virtual GPU.
         #[serde(default)]
         vgpu: usize,
     },
@@ -372,7 +396,19 @@ mod tests {
             ),
             (
                 r#"{"op":"remove-function","vgpu":1}"#,
-                Request::RemoveFunction { vgpu },
+                Request::RemoveFunction { vgpu, how: None },
+            ),
+            (
+                r#"{"op":"remove-function","vgpu":1,"how":"rescind"}"#,
+                Request::RemoveFunction {
+                    vgpu,
+                    how: Some(Removal::Rescind),
+                },
+            ),
+            (r#"{"op":"functions"}"#, Request::Functions),
+            (
+                r#"{"op":"rescind","channel":"pci","vgpu":1}"#,
+                Request::Rescind(Target::Pci { vgpu }),
             ),
             (
                 r#"{"op":"add-function","vgpu":1}"#,

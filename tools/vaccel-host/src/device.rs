@@ -5,7 +5,9 @@
 //! sleeps on those events and never blocks elsewhere. It ends when the inbox says so and then
 //! returns the exit status the guest set.
 
+mod functions;
 mod offers;
+mod packets;
 mod requests;
 
 use std::collections::BTreeSet;
@@ -13,9 +15,8 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use anyhow::{bail, Context, Result};
-use gpupv_host::{Channel, Host, MessageIn, VgpuId};
-use vmbus_ring::{PacketKind, PollState};
-use vmbus_server::{ChannelId, Server};
+use gpupv_host::Host;
+use vmbus_server::Server;
 use vmm::SerialInput;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
@@ -24,17 +25,14 @@ use crate::hot_add::GpuSlots;
 use crate::inbox::Inbox;
 use crate::results::Sink;
 use crate::scenario::Scenario;
-use crate::trace::Asks;
-use crate::world::{HostWorld, Wiring, World};
+use crate::world::{HostWorld, Purpose, Wiring, World};
 
-/// Packets taken from one ring before others get their turn.
-const RING_BUDGET: usize = 64;
 /// Events taken from the kernel at a time.
 const EVENTS: usize = 16;
 /// Nanoseconds of a millisecond.
 const MILLISECOND: u64 = 1_000_000;
-/// Milliseconds after which an offer is tried again that the guest was not ready for.
-const OFFER_RETRY_MS: i32 = 10;
+/// Nanoseconds after which an offer is tried again that the guest was not ready for.
+const OFFER_RETRY: u64 = 10 * MILLISECOND;
 /// Nanoseconds for which it is tried.
 const OFFER_PATIENCE: u64 = 30_000 * MILLISECOND;
 /// Token of the inbox; acknowledgements have the number of their processor.
@@ -58,8 +56,8 @@ pub struct Device {
     pub results: Sink,
     /// The rules of misbehaviour.
     pub faults: FaultBook,
-    /// Offers that rules ask for and that the guest is not ready for, and until when they are tried.
-    pub late_offers: Vec<(Channel, u64)>,
+    /// Offers that the guest is not ready for, and until when they are tried.
+    pub late_offers: Vec<(Purpose, u64)>,
     /// Exit status the guest set.
     pub exit: Option<u8>,
 }
@@ -83,23 +81,6 @@ impl Device {
         for (number, rule) in (1..).zip(&scenario.rules) {
             let armed = self.faults.arm(rule.clone(), &mut self.host);
             armed.with_context(|| format!("scenario: rule {number}"))?;
-        }
-        Ok(())
-    }
-
-    /// Offers all channels.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the server has no room for them.
-    pub fn offer_all(&mut self) -> Result<()> {
-        let vgpus: Vec<VgpuId> = self.host.vgpus().map(|(id, _)| id).collect();
-        if vgpus.is_empty() {
-            return Ok(());
-        }
-        self.offer(Channel::Global)?;
-        for vgpu in vgpus {
-            self.offer(Channel::Vgpu(vgpu))?;
         }
         Ok(())
     }
@@ -147,18 +128,17 @@ impl Device {
         }
     }
 
-    /// How long to sleep at most, as epoll takes it: until the host wants to be told the time.
+    /// How long to sleep at most, as epoll takes it: until there is something to do.
     fn patience(&self) -> i32 {
-        let wait = self.host.deadline().map(|at| {
-            let left = at.saturating_sub(self.world.now_ns());
+        let now = self.world.now_ns();
+        let late = (!self.late_offers.is_empty()).then(|| now.saturating_add(OFFER_RETRY));
+        let times = [self.host.deadline(), self.world.pci.deadline(), late];
+        let next = times.into_iter().flatten().min();
+        next.map_or(-1, |at| {
             // Not a moment too early, or it would be asked again and again.
-            i32::try_from(left.div_ceil(MILLISECOND)).unwrap_or(i32::MAX)
-        });
-        match wait {
-            _ if self.late_offers.is_empty() => wait.unwrap_or(-1),
-            Some(wait) => wait.min(OFFER_RETRY_MS),
-            None => OFFER_RETRY_MS,
-        }
+            let left = at.saturating_sub(now).div_ceil(MILLISECOND);
+            i32::try_from(left).unwrap_or(i32::MAX)
+        })
     }
 
     /// Tells the host that time has passed.
@@ -240,60 +220,10 @@ impl Device {
         }
     }
 
-    /// Takes packets from a channel's rings and gives them to the host.
-    fn poll(&mut self, id: ChannelId) {
-        let Some(open) = self.world.open.get_mut(&id) else {
-            return;
-        };
-        let channel = open.channel;
-        let batch = match open.rings.receive(RING_BUDGET) {
-            Ok(batch) => batch,
-            Err(error) => {
-                self.world.failed.push((id, error.to_string()));
-                return;
-            }
-        };
-        if batch.signal.is_needed() {
-            self.world.interrupts.insert(id);
-        }
-        if batch.state == PollState::More {
-            self.inbox.lock().signals.insert(id.event_connection());
-        }
-        for packet in batch.packets {
-            if packet.head.kind != PacketKind::Data {
-                tracing::debug!(%id, kind = ?packet.head.kind, "packet ignored");
-                continue;
-            }
-            let message = MessageIn {
-                transaction_id: packet.head.transaction_id,
-                completion_requested: packet.head.completion_requested,
-                payload: &packet.payload,
-            };
-            let now = self.world.now_ns();
-            if let Some(trace) = &mut self.world.trace {
-                let asks = Asks {
-                    transaction: message.transaction_id,
-                    answered: message.completion_requested,
-                    payload: message.payload,
-                };
-                trace.command(now, self.host.version(), channel, asks);
-            }
-            let mut env = HostWorld {
-                server: Some(&self.server),
-                world: &mut self.world,
-            };
-            self.host.message(channel, message, &mut env);
-            self.obey_rules();
-            if !self.world.open.contains_key(&id) {
-                // A rule had it rescinded.
-                break;
-            }
-        }
-    }
-
     /// Raises the interrupts that are wanted and rescinds the channels that failed.
     fn settle(&mut self) {
         self.obey_rules();
+        self.settle_functions();
         self.offer_late_ones();
         while let Some((id, reason)) = self.world.failed.pop() {
             self.with_server(|server, wiring| server.fail_channel(id, &reason, wiring));

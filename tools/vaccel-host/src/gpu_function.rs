@@ -27,6 +27,16 @@ impl GpuFunction {
         }
     }
 
+    /// What a bus over VMBus says of the function; no other one of the VM has its serial number.
+    pub fn description(&self, serial: u32) -> vpci::Function {
+        vpci::Function {
+            vendor: self.window.vendor(),
+            device: self.window.device(),
+            class: CLASS,
+            serial,
+        }
+    }
+
     /// Puts the function into its slot or takes it out, as by a hand that does not ask first.
     pub fn set_present(&self, present: bool) {
         self.present.store(present, Ordering::Relaxed);

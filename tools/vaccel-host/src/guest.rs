@@ -13,9 +13,9 @@ use anyhow::{anyhow, bail, Context, Result};
 use engine::Engine;
 use gpupv_host::{Host, HostConfig};
 use vmbus_server::{Server, ServerConfig};
-use vmm::{Attachments, End, StopHandle, Vm, VmConfig};
+use vmm::{Attachments, End, MmioBus, StopHandle, Vm, VmConfig};
 
-use crate::cli::{choose, RunArgs};
+use crate::cli::{choose, PciArg, RunArgs};
 use crate::console::Console;
 use crate::control::Lines;
 use crate::device::Device;
@@ -24,6 +24,7 @@ use crate::faults::FaultBook;
 use crate::gpu_function::GpuFunction;
 use crate::hot_add::{self, GpuSlots};
 use crate::inbox::Inbox;
+use crate::pci::Buses;
 use crate::results::Sink;
 use crate::scenario::Scenario;
 use crate::trace::Trace;
@@ -68,7 +69,10 @@ pub fn run(args: &RunArgs, results: Sink) -> Result<u8> {
     let attachments = Attachments {
         com1: Box::new(Console::default()),
         com2: Box::new(Lines::new(Arc::clone(&inbox_cell))),
-        pci: functions.iter().map(|one| Arc::clone(one) as _).collect(),
+        pci: match args.pci {
+            PciArg::Ports => functions.iter().map(|one| Arc::clone(one) as _).collect(),
+            PciArg::Vmbus => Vec::new(),
+        },
     };
     let vm = Vm::new(&config, attachments).context("cannot make the machine")?;
 
@@ -88,6 +92,7 @@ pub fn run(args: &RunArgs, results: Sink) -> Result<u8> {
         engines: Engines::start(engines, &memory, &inbox)?,
         offered: BTreeMap::new(),
         open: BTreeMap::new(),
+        pci: buses(args, vm.mmio(), &functions),
         interrupts: BTreeSet::new(),
         failed: Vec::new(),
         io_space: None,
@@ -130,6 +135,17 @@ pub fn run(args: &RunArgs, results: Sink) -> Result<u8> {
         Err(_) => bail!("the device thread panicked"),
     };
     verdict(end?, exit, args.timeout)
+}
+
+/// Makes the buses of the functions, if each has one of its own.
+fn buses(args: &RunArgs, mmio: Arc<MmioBus>, functions: &[Arc<GpuFunction>]) -> Buses {
+    let mut buses = Buses::new(args.vpci_version, mmio);
+    if args.pci == PciArg::Vmbus {
+        for function in functions {
+            buses.add(Arc::clone(function));
+        }
+    }
+    buses
 }
 
 /// Makes the trace.

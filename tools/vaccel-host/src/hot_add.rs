@@ -2,18 +2,18 @@
 //! Virtual GPUs: how each is configured, and one more of them while the guest runs.
 //!
 //! What can fail comes before the host has the GPU, which it cannot lose again: a GPU that was refused left
-//! nothing behind. The PCI function is there before the channel is offered, so that a driver that looks for
-//! one at the sight of the other finds it once the bus has been scanned.
+//! nothing behind. On bus 0 the PCI function is there before the channel is offered, so that a driver that
+//! looks for one at the sight of the other finds it once the bus has been scanned.
 
 use std::sync::Arc;
 
 use anyhow::{bail, Context, Result};
 use engine::Engine;
-use gpupv_host::{Channel, PerSegment, VgpuConfig, VgpuId, MAX_VGPUS};
+use gpupv_host::{PerSegment, VgpuConfig, VgpuId, MAX_VGPUS};
 use vmm::pci::PciBus;
 use vmm::SparseMemory;
 
-use crate::cli::RunArgs;
+use crate::cli::{PciArg, RunArgs};
 use crate::device::Device;
 use crate::engines;
 use crate::gpu_function::GpuFunction;
@@ -27,13 +27,14 @@ const GPU_ADDRESS_SPACE: u64 = 64 << 30;
 /// Where virtual GPUs can be added, and what they are.
 pub struct GpuSlots {
     args: RunArgs,
+    /// Bus 0.
     bus: Arc<PciBus>,
-    /// The functions that are on it, in the order of their GPUs.
+    /// The functions, in the order of their GPUs.
     functions: Vec<Arc<GpuFunction>>,
 }
 
 impl GpuSlots {
-    /// Slots of `bus`, which has `functions`, for GPUs as `args` say.
+    /// Slots of bus 0, or of buses over VMBus, for GPUs as `args` say; `functions` are those that there are.
     pub fn new(args: &RunArgs, bus: Arc<PciBus>, functions: Vec<Arc<GpuFunction>>) -> Self {
         Self {
             args: args.clone(),
@@ -42,9 +43,11 @@ impl GpuSlots {
         }
     }
 
-    /// The PCI function of a virtual GPU.
-    pub fn function(&self, vgpu: usize) -> Option<&GpuFunction> {
-        self.functions.get(vgpu).map(Arc::as_ref)
+    /// Has the PCI function of a virtual GPU answer accesses or not.
+    pub fn set_present(&self, vgpu: VgpuId, present: bool) {
+        if let Some(function) = self.functions.get(vgpu.index()) {
+            function.set_present(present);
+        }
     }
 }
 
@@ -76,12 +79,12 @@ pub fn gpu_memory() -> Result<Arc<SparseMemory>> {
 }
 
 impl Device {
-    /// Adds a virtual GPU and offers its channel.
+    /// Adds a virtual GPU and offers its channels.
     ///
     /// # Errors
     ///
     /// Fails if there are as many as a VM may have, or the process is out of a resource; then there is none.
-    /// Also if the channel cannot be offered; then the GPU is there, and can be offered.
+    /// Also if the channels cannot be offered; then the GPU is there, and can be offered.
     pub fn add_vgpu(&mut self) -> Result<VgpuId> {
         let count = self.host.vgpus().count();
         if count == 0 {
@@ -98,9 +101,12 @@ impl Device {
         let window = self.host.pci_window(vgpu);
         let window = window.context("no configuration window")?;
         let function = Arc::new(GpuFunction::new(window));
-        self.slots.bus.add(Arc::clone(&function) as _)?;
+        match self.slots.args.pci {
+            PciArg::Ports => self.slots.bus.add(Arc::clone(&function) as _)?,
+            PciArg::Vmbus => self.world.pci.add(Arc::clone(&function)),
+        }
         self.slots.functions.push(function);
-        self.offer(Channel::Vgpu(vgpu))?;
+        self.offer_vgpu(vgpu)?;
         Ok(vgpu)
     }
 }

@@ -19,6 +19,7 @@ mod hot_add;
 mod inbox;
 mod man;
 mod outer;
+mod pci;
 mod results;
 mod scenario;
 mod tcg;

@@ -15,11 +15,13 @@ use std::fmt::Write as _;
 use std::io::Write;
 
 use gpupv::Version;
-use gpupv_host::Channel;
+use gpupv_host::{Channel, VgpuId};
 use serde::Serialize;
 use serde_json::Value;
 
 use writer::Writer;
+
+use crate::pci::Packet;
 
 /// Commands whose answers are to be understood, at most; more than any guest has on its way.
 const MAX_ASKED: usize = 8192;
@@ -46,7 +48,7 @@ struct Line {
     from: &'static str,
     /// `command`, `answer`, `event` or `vmbus`.
     kind: &'static str,
-    /// `global`, `vgpu` or `control`.
+    /// `global`, `vgpu`, `pci` or `control`.
     channel: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     vgpu: Option<usize>,
@@ -96,6 +98,26 @@ impl Line {
             vgpu,
             ..self
         }
+    }
+}
+
+impl Line {
+    /// A line about the PCI function of a virtual GPU.
+    fn pci(self, vgpu: VgpuId) -> Self {
+        Self {
+            channel: "pci",
+            vgpu: Some(vgpu.index()),
+            ..self
+        }
+    }
+
+    /// With the number and name of the message.
+    fn pci_named(mut self, payload: &[u8]) -> Self {
+        self.number = vpci::number(payload);
+        if let Some(name) = self.number.and_then(vpci::name) {
+            self.command = name.into();
+        }
+        self
     }
 }
 
@@ -159,6 +181,30 @@ impl Trace {
     pub fn event(&mut self, ns: u64, payload: &[u8]) {
         let mut line = Line::new(ns, "host", "event", payload).on(Channel::Global);
         (line.command, line.fields) = decode::event(payload);
+        self.write(&line);
+    }
+
+    /// A message of the guest about PCI functions, taken from a ring.
+    pub fn pci_command(&mut self, ns: u64, vgpu: VgpuId, asks: Asks<'_>) {
+        let mut line = Line::new(ns, "guest", "command", asks.payload).pci(vgpu);
+        line.transaction = Some(asks.transaction);
+        line.answered = Some(asks.answered);
+        self.write(&line.pci_named(asks.payload));
+    }
+
+    /// A packet of the host about PCI functions, put into a ring.
+    pub fn pci_packet(&mut self, ns: u64, vgpu: VgpuId, packet: &Packet) {
+        let payload = &packet.payload;
+        let line = match packet.completes {
+            Some(transaction) => Line {
+                transaction: Some(transaction),
+                status: vpci::number(payload).map(|status| format!("{status:#x}")),
+                ..Line::new(ns, "host", "answer", payload).pci(vgpu)
+            },
+            None => Line::new(ns, "host", "event", payload)
+                .pci(vgpu)
+                .pci_named(payload),
+        };
         self.write(&line);
     }
 

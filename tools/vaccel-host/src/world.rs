@@ -19,16 +19,27 @@ use vmbus_server::{
 };
 use vmm::synic::Posted;
 use vmm::{RegionMapper, Synic};
+use vpci::Bus;
 
 use crate::engines::Engines;
+use crate::pci::{Buses, Port};
 use crate::trace::Trace;
 pub use gpu_memory::GpuMemories;
 use gpu_memory::{GpuMemory, MappedSpace};
 
+/// What a channel is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Purpose {
+    /// Messages to the GPU-PV host.
+    Gpu(Channel),
+    /// The bus on which the PCI function of a virtual GPU is.
+    Pci(VgpuId),
+}
+
 /// A channel that the guest opened.
 pub struct Open {
     /// What it is for.
-    pub channel: Channel,
+    pub purpose: Purpose,
     /// Its rings.
     pub rings: ChannelRings,
 }
@@ -44,9 +55,11 @@ pub struct World {
     /// Who runs jobs.
     pub engines: Engines,
     /// What each offered channel is for.
-    pub offered: BTreeMap<ChannelId, Channel>,
+    pub offered: BTreeMap<ChannelId, Purpose>,
     /// The channels that are open.
     pub open: BTreeMap<ChannelId, Open>,
+    /// The PCI buses over VMBus.
+    pub pci: Buses,
     /// Channels whose guest is to be interrupted.
     pub interrupts: BTreeSet<ChannelId>,
     /// Channels whose rings failed, with the reason.
@@ -65,22 +78,43 @@ impl World {
         u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// The open channel that is for `channel`.
-    fn find_open(&mut self, channel: Channel) -> Option<(ChannelId, &mut Open)> {
+    /// Calls the bus of a virtual GPU's PCI function, if it has one, and sends what that says.
+    pub fn with_bus<R>(
+        &mut self,
+        vgpu: VgpuId,
+        call: impl FnOnce(&mut Bus, &mut Port) -> R,
+    ) -> Option<R> {
+        let (result, packets) = self.pci.call(vgpu, call)?;
+        let now = self.now_ns();
+        for packet in packets {
+            if let Some(trace) = &mut self.trace {
+                trace.pci_packet(now, vgpu, &packet);
+            }
+            let payload = &packet.payload;
+            self.send(Purpose::Pci(vgpu), |rings| match packet.completes {
+                Some(transaction) => rings.send_completion(transaction, payload),
+                None => rings.send_inband(0, payload),
+            });
+        }
+        Some(result)
+    }
+
+    /// The open channel that is for `purpose`.
+    fn find_open(&mut self, purpose: Purpose) -> Option<(ChannelId, &mut Open)> {
         self.open
             .iter_mut()
-            .find(|(_, open)| open.channel == channel)
+            .find(|(_, open)| open.purpose == purpose)
             .map(|(id, open)| (*id, open))
     }
 
     /// Sends on a channel by `send`; a channel that is not open swallows it, as a closed ring does.
     fn send(
         &mut self,
-        channel: Channel,
+        purpose: Purpose,
         send: impl FnOnce(&mut ChannelRings) -> Result<Signal, RingError>,
     ) {
-        let Some((id, open)) = self.find_open(channel) else {
-            tracing::debug!(?channel, "nothing sent: the channel is not open");
+        let Some((id, open)) = self.find_open(purpose) else {
+            tracing::debug!(?purpose, "nothing sent: the channel is not open");
             return;
         };
         match send(&mut open.rings) {
@@ -107,7 +141,7 @@ impl Env for HostWorld<'_> {
         if let Some(trace) = &mut self.world.trace {
             trace.answer(now, channel, transaction_id, payload);
         }
-        self.world.send(channel, |rings| {
+        self.world.send(Purpose::Gpu(channel), |rings| {
             rings.send_completion(transaction_id, payload)
         });
     }
@@ -117,8 +151,9 @@ impl Env for HostWorld<'_> {
         if let Some(trace) = &mut self.world.trace {
             trace.event(now, payload);
         }
-        self.world
-            .send(Channel::Global, |rings| rings.send_inband(0, payload));
+        self.world.send(Purpose::Gpu(Channel::Global), |rings| {
+            rings.send_inband(0, payload)
+        });
     }
 
     fn gpadl(&self, gpadl: u32) -> Option<Vec<GuestRange>> {
@@ -126,7 +161,7 @@ impl Env for HostWorld<'_> {
             .world
             .open
             .iter()
-            .find(|(_, open)| open.channel == Channel::Global)?;
+            .find(|(_, open)| open.purpose == Purpose::Gpu(Channel::Global))?;
         let ranges = self.server?.gpadl(*id, gpadl)?;
         Some(ranges.iter().collect())
     }
@@ -189,7 +224,7 @@ impl Wiring<'_> {
 
     /// Tells the host that guest memory shared by GPADL must not be touched any more.
     fn revoke(&mut self, channel: ChannelId, handle: u32) {
-        if self.world.offered.get(&channel) == Some(&Channel::Global) {
+        if self.world.offered.get(&channel) == Some(&Purpose::Gpu(Channel::Global)) {
             self.host.gpadl_revoked(handle);
         }
     }
@@ -233,23 +268,31 @@ impl Effects for Wiring<'_> {
             });
         };
         let open = Open {
-            channel: purpose,
+            purpose,
             rings: opened.rings,
         };
         self.world.open.insert(channel, open);
-        self.host.channel_opened(purpose);
+        if let Purpose::Gpu(channel) = purpose {
+            self.host.channel_opened(channel);
+        }
         Ok(())
     }
 
     fn channel_closed(&mut self, channel: ChannelId, reason: CloseReason) {
         tracing::debug!(%channel, ?reason, "channel closed");
         self.world.interrupts.remove(&channel);
-        if let Some(open) = self.world.open.remove(&channel) {
-            if let Some(trace) = &mut self.world.trace {
-                trace.closed(open.channel);
+        match self.world.open.remove(&channel).map(|open| open.purpose) {
+            Some(Purpose::Gpu(channel)) => {
+                if let Some(trace) = &mut self.world.trace {
+                    trace.closed(channel);
+                }
+                let (host, mut env) = self.env();
+                host.channel_closed(channel, &mut env);
             }
-            let (host, mut env) = self.env();
-            host.channel_closed(open.channel, &mut env);
+            Some(Purpose::Pci(vgpu)) => {
+                self.world.with_bus(vgpu, |bus, port| bus.closed(port));
+            }
+            None => {}
         }
     }
 

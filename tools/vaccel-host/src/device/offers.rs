@@ -3,77 +3,119 @@
 
 use anyhow::{Context, Result};
 use gpupv_host::{Channel, VgpuId};
-use serde_json::Value;
 use vmbus_server::{Guid, Offer};
 
 use super::Device;
-use crate::control::{self, Target};
+use crate::control::Target;
+use crate::pci;
+use crate::world::Purpose;
 
 impl Device {
-    pub(crate) fn offer(&mut self, channel: Channel) -> Result<()> {
-        let (class, instance, mmio_megabytes) = match channel {
-            Channel::Global => (
-                gpupv::GLOBAL_CHANNEL,
-                // Any instance will do: there is one global channel.
-                gpupv::GLOBAL_CHANNEL,
-                self.host.config().mmio_megabytes,
-            ),
-            Channel::Vgpu(vgpu) => {
-                let instance = self
-                    .host
-                    .vgpus()
-                    .find(|(id, _)| *id == vgpu)
-                    .map(|(_, config)| config.channel_instance)
-                    .context("no such virtual GPU")?;
-                (gpupv::VGPU_CHANNEL, instance, 0)
-            }
-        };
-        let offer = Offer {
-            mmio_megabytes,
-            ..Offer::new(Guid(class.to_bytes()), Guid(instance.to_bytes()))
-        };
-        let id = self.with_server(|server, wiring| server.offer(offer, wiring))?;
-        self.world.offered.insert(id, channel);
+    /// Offers all channels.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the server has no room for them.
+    pub fn offer_all(&mut self) -> Result<()> {
+        let vgpus: Vec<VgpuId> = self.host.vgpus().map(|(id, _)| id).collect();
+        if vgpus.is_empty() {
+            return Ok(());
+        }
+        self.offer(Purpose::Gpu(Channel::Global))?;
+        for vgpu in vgpus {
+            self.offer_vgpu(vgpu)?;
+        }
         Ok(())
     }
 
-    /// Makes the offers that rules asked for, as soon as the guest has let go of the old channel.
+    /// Offers the channels of a virtual GPU.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the server has no room for them.
+    pub(crate) fn offer_vgpu(&mut self, vgpu: VgpuId) -> Result<()> {
+        if self.world.pci.has(vgpu) {
+            self.offer(Purpose::Pci(vgpu))?;
+        }
+        self.offer(Purpose::Gpu(Channel::Vgpu(vgpu)))
+    }
+
+    pub(super) fn offer(&mut self, purpose: Purpose) -> Result<()> {
+        let offer = self.describe(purpose)?;
+        let id = self.with_server(|server, wiring| server.offer(offer, wiring))?;
+        self.world.offered.insert(id, purpose);
+        if let Purpose::Pci(vgpu) = purpose {
+            self.put_back(vgpu);
+        }
+        Ok(())
+    }
+
+    fn describe(&self, purpose: Purpose) -> Result<Offer> {
+        let guid = |guid: gpupv::Guid| Guid(guid.to_bytes());
+        let offer = match purpose {
+            Purpose::Gpu(Channel::Global) => Offer {
+                mmio_megabytes: self.host.config().mmio_megabytes,
+                // Any instance will do: there is one global channel.
+                ..Offer::new(guid(gpupv::GLOBAL_CHANNEL), guid(gpupv::GLOBAL_CHANNEL))
+            },
+            Purpose::Gpu(Channel::Vgpu(vgpu)) => {
+                let mut vgpus = self.host.vgpus();
+                let found = vgpus.find(|(id, _)| *id == vgpu);
+                let (_, config) = found.context("no such virtual GPU")?;
+                Offer::new(guid(gpupv::VGPU_CHANNEL), guid(config.channel_instance))
+            }
+            Purpose::Pci(vgpu) => Offer::new(Guid(vpci::CHANNEL_CLASS), pci::instance(vgpu)),
+        };
+        Ok(offer)
+    }
+
+    /// Makes the offers that rules and added functions asked for, as soon as the guest has let go of the old
+    /// channel.
     pub(super) fn offer_late_ones(&mut self) {
         let now = self.world.now_ns();
-        for (channel, end) in std::mem::take(&mut self.late_offers) {
-            if let Err(error) = self.offer(channel) {
+        for (purpose, end) in std::mem::take(&mut self.late_offers) {
+            if let Err(error) = self.offer(purpose) {
                 if now < end {
-                    self.late_offers.push((channel, end));
+                    self.late_offers.push((purpose, end));
                 } else {
-                    tracing::warn!(?channel, %error, "a rule's offer failed");
+                    tracing::warn!(?purpose, %error, "a late offer failed");
                 }
             }
         }
     }
 
-    pub(super) fn rescind(&mut self, target: Target) -> Value {
-        let wanted = self.target(target);
+    /// Takes an offer back.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no such channel is offered.
+    pub(super) fn rescind(&mut self, purpose: Purpose) -> Result<()> {
         // The newest offer: older ones may wait for the guest to release them.
-        let found = self
-            .world
-            .offered
-            .iter()
-            .rev()
-            .find(|(_, channel)| Some(**channel) == wanted)
-            .map(|(id, _)| *id);
-        match found {
-            Some(id) => match self.with_server(|server, wiring| server.rescind(id, wiring)) {
-                Ok(()) => control::ok(),
-                Err(error) => control::refused(&error.to_string()),
-            },
-            None => control::refused("no such channel is offered"),
+        let mut offers = self.world.offered.iter().rev();
+        let found = offers.find(|(_, offered)| **offered == purpose);
+        let id = *found.context("no such channel is offered")?.0;
+        self.with_server(|server, wiring| server.rescind(id, wiring))?;
+        if let Purpose::Pci(vgpu) = purpose {
+            self.bus_rescinded(vgpu);
         }
+        Ok(())
     }
 
-    pub(super) fn target(&self, target: Target) -> Option<Channel> {
+    /// The channel that a request means.
+    ///
+    /// # Errors
+    ///
+    /// Says what is not there.
+    pub(super) fn target(&self, target: Target) -> Result<Purpose> {
+        let vgpu = |index| self.vgpu(index).context("no such virtual GPU");
         match target {
-            Target::Global => Some(Channel::Global),
-            Target::Vgpu { vgpu } => self.vgpu(vgpu).map(Channel::Vgpu),
+            Target::Global => Ok(Purpose::Gpu(Channel::Global)),
+            Target::Vgpu { vgpu: index } => Ok(Purpose::Gpu(Channel::Vgpu(vgpu(index)?))),
+            Target::Pci { vgpu: index } => {
+                let bus = Some(vgpu(index)?).filter(|vgpu| self.world.pci.has(*vgpu));
+                let bus = bus.context("functions have no channels (--pci vmbus)")?;
+                Ok(Purpose::Pci(bus))
+            }
         }
     }
 

@@ -54,14 +54,13 @@ impl Device {
                 self.host.send_strays(seed, count, &mut env);
                 control::ok()
             }
-            Request::RemoveFunction { vgpu } => self.plug(vgpu, false),
-            Request::AddFunction { vgpu } => self.plug(vgpu, true),
-            Request::Rescind(target) => self.rescind(target),
-            Request::Offer(target) => match self.target(target).map(|to| self.offer(to)) {
-                Some(Ok(())) => control::ok(),
-                Some(Err(error)) => control::refused(&format!("{error:#}")),
-                None => control::refused("no such virtual GPU"),
-            },
+            Request::RemoveFunction { vgpu, how } => self.remove_function(vgpu, how),
+            Request::AddFunction { vgpu } => self.add_function(vgpu),
+            Request::Functions => serde_json::json!({ "functions": self.world.pci.report() }),
+            Request::Rescind(target) => {
+                done(self.target(target).and_then(|from| self.rescind(from)))
+            }
+            Request::Offer(target) => done(self.target(target).and_then(|to| self.offer(to))),
             Request::AddVgpu => match self.add_vgpu() {
                 Ok(vgpu) => serde_json::json!({ "ok": true, "vgpu": vgpu.index() }),
                 Err(error) => control::refused(&format!("{error:#}")),
@@ -114,9 +113,9 @@ impl Device {
             match request {
                 Request::Offer(target) => {
                     let end = self.world.now_ns().saturating_add(OFFER_PATIENCE);
-                    let channel = self.target(target);
+                    let purpose = self.target(target);
                     self.late_offers
-                        .extend(channel.map(|channel| (channel, end)));
+                        .extend(purpose.ok().map(|purpose| (purpose, end)));
                     self.offer_late_ones();
                 }
                 request => match self.carry_out(request) {
@@ -156,17 +155,6 @@ impl Device {
         }
     }
 
-    /// Puts the PCI function of a virtual GPU in or takes it out.
-    fn plug(&self, vgpu: usize, present: bool) -> Value {
-        match self.slots.function(vgpu) {
-            Some(slot) => {
-                slot.set_present(present);
-                control::ok()
-            }
-            None => control::refused("no such virtual GPU"),
-        }
-    }
-
     fn fail_devices(&mut self, vgpu: usize, state: FailedState) -> Value {
         let vgpu = self.vgpu(vgpu);
         let mut env = HostWorld {
@@ -177,6 +165,14 @@ impl Device {
             Some(vgpu) if self.host.fail_devices(vgpu, state.into(), &mut env) => control::ok(),
             _ => control::refused("no such virtual GPU"),
         }
+    }
+}
+
+/// The answer to a request that may have failed.
+fn done(outcome: Result<()>) -> Value {
+    match outcome {
+        Ok(()) => control::ok(),
+        Err(error) => control::refused(&format!("{error:#}")),
     }
 }
 
