@@ -13,6 +13,7 @@
 //! | `gpupv` | GPU-PV messages, jobs and time, behind a bring-up |
 //! | `commands` | a command buffer of the built-in engine |
 //! | `machine` | hypercalls, the SynIC's pages and PCI configuration space |
+//! | `vpci` | messages about a PCI function over VMBus, and accesses to its window |
 
 mod commands;
 mod gpupv;
@@ -20,12 +21,14 @@ mod input;
 mod machine;
 mod rings;
 mod vmbus;
+mod vpci;
 
 pub use commands::run as commands;
 pub use gpupv::run as gpupv;
 pub use machine::run as machine;
 pub use rings::run as rings;
 pub use vmbus::run as vmbus;
+pub use vpci::run as vpci;
 
 /// A target by name.
 pub struct Target {
@@ -38,7 +41,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     Target {
         name: "vmbus",
         run: vmbus::run,
@@ -63,6 +66,11 @@ pub const TARGETS: [Target; 5] = [
         name: "machine",
         run: machine::run,
         seeds: machine::seeds,
+    },
+    Target {
+        name: "vpci",
+        run: vpci::run,
+        seeds: vpci::seeds,
     },
 ];
 
