@@ -34,7 +34,7 @@ mod vcpu;
 mod vm;
 
 pub use hypercall::Hypercalls;
-pub use memory::{IoRegion, RamError, SharedMemory};
+pub use memory::{DiscardError, IoRegion, RamError, SharedMemory};
 pub use mmio::{MmioBus, MmioDevice};
 pub use pci::PciFunction;
 pub use serial::{SerialInput, SerialOutput};

@@ -13,6 +13,8 @@
     reason = "a part of a mapping is only replaced through its raw address"
 )]
 
+mod discard;
+
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -26,6 +28,8 @@ use vm_memory::{
 
 use crate::layout;
 use crate::sparse::SparseMemory;
+
+pub use discard::DiscardError;
 
 /// Bytes of a page.
 const PAGE: u64 = 4096;

@@ -22,7 +22,7 @@ use crate::cpuid::{self, MissingEnlightenments, Topology};
 use crate::hypercall::Hypercalls;
 use crate::kvm::{self, KvmError, KvmVm};
 use crate::layout;
-use crate::memory::{IoRegion, Ram, RamError, SharedMemory};
+use crate::memory::{DiscardError, IoRegion, Ram, RamError, SharedMemory};
 use crate::mmio::MmioBus;
 use crate::pci::{self, PciBus, PciFunction};
 use crate::ports::Ports;
@@ -165,6 +165,15 @@ impl RegionMapper {
     /// Fails if the range is not free or the host cannot provide it.
     pub fn map(&self, gpa: u64, len: u64) -> Result<Arc<IoRegion>, KvmError> {
         self.0.map_region(gpa, len)
+    }
+
+    /// Gives RAM of the guest back to this machine. See [`Ram::discard`].
+    ///
+    /// # Errors
+    ///
+    /// Fails if it is not whole pages of RAM, or the kernel refuses.
+    pub fn discard(&self, gpa: u64, len: u64) -> Result<(), DiscardError> {
+        self.0.ram().discard(gpa, len)
     }
 
     /// Takes the region at `gpa` away from the guest.
