@@ -62,6 +62,9 @@ pub struct RunArgs {
     /// Newest version of the host's PCI functions over VMBus: 1.1, 1.2, 1.3 or 1.4.
     #[arg(long, default_value_t = vpci::Version::V1_4)]
     pub vpci_version: vpci::Version,
+    /// Offer the guest a balloon, by which the control channel takes memory from it and gives it back.
+    #[arg(long)]
+    pub balloon: bool,
     /// Have the guest send submissions, signals and waits without waiting for an answer.
     #[arg(long)]
     pub async_messages: bool,

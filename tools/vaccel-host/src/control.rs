@@ -14,7 +14,9 @@
 //! | `{"op":"remove-function","vgpu":0}` | `{"ok":true}`; the PCI function of a GPU goes. With `--pci vmbus` in the way that `"how"` says: `"eject"`, the usual one, `"relations"`, `"rescind"` |
 //! | `{"op":"add-function","vgpu":0}` | `{"ok":true}`; it comes back |
 //! | `{"op":"functions"}` | `{"functions":[{..}]}`; with `--pci vmbus`, of each GPU's function: its place, and the state of its bus |
-//! | `{"op":"rescind","channel":"global"}`, `{"op":"rescind","channel":"vgpu","vgpu":0}`, `{"op":"rescind","channel":"pci","vgpu":0}` | `{"ok":true}` |
+//! | `{"op":"balloon","mib":64}` | `{"ok":true}`; the guest is asked to give so much of its memory in all, or gets back what it gave beyond that |
+//! | `{"op":"balloon-state"}`, `{"op":"balloon-state","mib":64}` | `{"ok":true,"balloon":{..}}`; how much it has given, and what it says of its memory; an error unless it has given `mib` |
+//! | `{"op":"rescind","channel":"global"}`, `{"op":"rescind","channel":"vgpu","vgpu":0}`, `{"op":"rescind","channel":"pci","vgpu":0}`, `{"op":"rescind","channel":"balloon"}` | `{"ok":true}` |
 //! | `{"op":"offer",..}` as for rescind | `{"ok":true}`; offers the channel again |
 //! | `{"op":"add-vgpu"}` | `{"ok":true,"vgpu":n}`; one more virtual GPU, as those that were there from the start: its channels are offered; with `--pci ports` its PCI function is there when the guest scans the bus |
 //! | `{"op":"budget","vgpu":0,"segment":"local","bytes":4096}`, `"segment":"non-local"` | `{"ok":true}`; the budget from now on, or the configured one again without `bytes` |
@@ -138,6 +140,16 @@ pub enum Request {
     },
     /// Tell where PCI functions are.
     Functions,
+    /// Take memory from the guest, or give it back.
+    Balloon {
+        /// How much it shall have given in all, in MiB.
+        mib: u32,
+    },
+    /// Tell how much memory it has given.
+    BalloonState {
+        /// How much it has to be, in MiB.
+        mib: Option<u32>,
+    },
     /// Lose guest events.
     DropEvents {
         /// How many.
@@ -234,6 +246,8 @@ pub enum Target {
         #[serde(default)]
         vgpu: usize,
     },
+    /// The channel of the balloon.
+    Balloon,
     /// The channel of a virtual GPU's PCI function.
     Pci {
         /// Of which virtual GPU.
@@ -406,6 +420,15 @@ mod tests {
                 },
             ),
             (r#"{"op":"functions"}"#, Request::Functions),
+            (r#"{"op":"balloon","mib":64}"#, Request::Balloon { mib: 64 }),
+            (
+                r#"{"op":"balloon-state","mib":64}"#,
+                Request::BalloonState { mib: Some(64) },
+            ),
+            (
+                r#"{"op":"rescind","channel":"balloon"}"#,
+                Request::Rescind(Target::Balloon),
+            ),
             (
                 r#"{"op":"rescind","channel":"pci","vgpu":1}"#,
                 Request::Rescind(Target::Pci { vgpu }),

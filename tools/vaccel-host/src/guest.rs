@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail, Context, Result};
+use balloon::Balloon;
 use engine::Engine;
 use gpupv_host::{Host, HostConfig};
 use vmbus_server::{Server, ServerConfig};
@@ -93,6 +94,7 @@ pub fn run(args: &RunArgs, results: Sink) -> Result<u8> {
         offered: BTreeMap::new(),
         open: BTreeMap::new(),
         pci: buses(args, vm.mmio(), &functions),
+        balloon: args.balloon.then(Balloon::default),
         interrupts: BTreeSet::new(),
         failed: Vec::new(),
         io_space: None,

@@ -6,6 +6,7 @@
 //! output; everything else goes to standard error.
 
 mod accel;
+mod ballooning;
 mod cli;
 mod console;
 mod control;

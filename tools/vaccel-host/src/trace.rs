@@ -48,7 +48,7 @@ struct Line {
     from: &'static str,
     /// `command`, `answer`, `event` or `vmbus`.
     kind: &'static str,
-    /// `global`, `vgpu`, `pci` or `control`.
+    /// `global`, `vgpu`, `pci`, `balloon` or `control`.
     channel: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     vgpu: Option<usize>,
@@ -205,6 +205,18 @@ impl Trace {
                 .pci(vgpu)
                 .pci_named(payload),
         };
+        self.write(&line);
+    }
+
+    /// A message about the guest's memory: a command of the guest, or an event of the host.
+    pub fn balloon(&mut self, ns: u64, from: &'static str, payload: &[u8]) {
+        let kind = if from == "guest" { "command" } else { "event" };
+        let mut line = Line::new(ns, from, kind, payload);
+        line.channel = "balloon";
+        line.number = balloon::number(payload);
+        if let Some(name) = line.number.and_then(balloon::name) {
+            line.command = name.into();
+        }
         self.write(&line);
     }
 

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use balloon::Balloon;
 use gpupv_host::{Channel, Env, Host, HostMemory, IoSpace, IoSpaceError, Job, VgpuId};
 use guest_memory::GuestRange;
 use vmbus_ring::{ChannelRings, RingError, Signal};
@@ -34,6 +35,8 @@ pub enum Purpose {
     Gpu(Channel),
     /// The bus on which the PCI function of a virtual GPU is.
     Pci(VgpuId),
+    /// The balloon.
+    Balloon,
 }
 
 /// A channel that the guest opened.
@@ -60,6 +63,8 @@ pub struct World {
     pub open: BTreeMap<ChannelId, Open>,
     /// The PCI buses over VMBus.
     pub pci: Buses,
+    /// The balloon, if there is one.
+    pub balloon: Option<Balloon>,
     /// Channels whose guest is to be interrupted.
     pub interrupts: BTreeSet<ChannelId>,
     /// Channels whose rings failed, with the reason.
@@ -95,6 +100,22 @@ impl World {
                 Some(transaction) => rings.send_completion(transaction, payload),
                 None => rings.send_inband(0, payload),
             });
+        }
+        Some(result)
+    }
+
+    /// Calls the balloon, if there is one, and sends what that says.
+    pub fn with_balloon<R>(
+        &mut self,
+        call: impl FnOnce(&mut Balloon, &mut dyn balloon::Env) -> R,
+    ) -> Option<R> {
+        let (result, packets) = self.call_balloon(call)?;
+        let now = self.now_ns();
+        for payload in packets {
+            if let Some(trace) = &mut self.trace {
+                trace.balloon(now, "host", &payload);
+            }
+            self.send(Purpose::Balloon, |rings| rings.send_inband(0, &payload));
         }
         Some(result)
     }
@@ -291,6 +312,9 @@ impl Effects for Wiring<'_> {
             }
             Some(Purpose::Pci(vgpu)) => {
                 self.world.with_bus(vgpu, |bus, port| bus.closed(port));
+            }
+            Some(Purpose::Balloon) => {
+                self.world.with_balloon(|balloon, _| balloon.closed());
             }
             None => {}
         }

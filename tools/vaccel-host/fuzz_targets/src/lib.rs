@@ -14,7 +14,9 @@
 //! | `commands` | a command buffer of the built-in engine |
 //! | `machine` | hypercalls, the SynIC's pages and PCI configuration space |
 //! | `vpci` | messages about a PCI function over VMBus, and accesses to its window |
+//! | `balloon` | messages about the guest's memory, and what the host wants of it |
 
+mod balloon;
 mod commands;
 mod gpupv;
 mod input;
@@ -23,6 +25,7 @@ mod rings;
 mod vmbus;
 mod vpci;
 
+pub use balloon::run as balloon;
 pub use commands::run as commands;
 pub use gpupv::run as gpupv;
 pub use machine::run as machine;
@@ -41,7 +44,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     Target {
         name: "vmbus",
         run: vmbus::run,
@@ -71,6 +74,11 @@ pub const TARGETS: [Target; 6] = [
         name: "vpci",
         run: vpci::run,
         seeds: vpci::seeds,
+    },
+    Target {
+        name: "balloon",
+        run: balloon::run,
+        seeds: balloon::seeds,
     },
 ];
 

@@ -7,8 +7,8 @@ use vmbus_server::{Guid, Offer};
 
 use super::Device;
 use crate::control::Target;
-use crate::pci;
 use crate::world::Purpose;
+use crate::{ballooning, pci};
 
 impl Device {
     /// Offers all channels.
@@ -17,6 +17,9 @@ impl Device {
     ///
     /// Fails if the server has no room for them.
     pub fn offer_all(&mut self) -> Result<()> {
+        if self.world.balloon.is_some() {
+            self.offer(Purpose::Balloon)?;
+        }
         let vgpus: Vec<VgpuId> = self.host.vgpus().map(|(id, _)| id).collect();
         if vgpus.is_empty() {
             return Ok(());
@@ -65,6 +68,7 @@ impl Device {
                 Offer::new(guid(gpupv::VGPU_CHANNEL), guid(config.channel_instance))
             }
             Purpose::Pci(vgpu) => Offer::new(Guid(vpci::CHANNEL_CLASS), pci::instance(vgpu)),
+            Purpose::Balloon => Offer::new(Guid(balloon::CHANNEL_CLASS), ballooning::INSTANCE),
         };
         Ok(offer)
     }
@@ -115,6 +119,11 @@ impl Device {
                 let bus = Some(vgpu(index)?).filter(|vgpu| self.world.pci.has(*vgpu));
                 let bus = bus.context("functions have no channels (--pci vmbus)")?;
                 Ok(Purpose::Pci(bus))
+            }
+            Target::Balloon => {
+                let balloon = self.world.balloon.as_ref();
+                balloon.context("there is no balloon (--balloon)")?;
+                Ok(Purpose::Balloon)
             }
         }
     }

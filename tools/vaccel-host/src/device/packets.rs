@@ -40,6 +40,7 @@ impl Device {
             match purpose {
                 Purpose::Gpu(channel) => self.gpu_message(channel, &packet),
                 Purpose::Pci(vgpu) => self.pci_message(vgpu, &packet),
+                Purpose::Balloon => self.balloon_message(id, &packet),
             }
             self.obey_rules();
             if !self.world.open.contains_key(&id) {
@@ -88,5 +89,18 @@ impl Device {
         };
         self.world
             .with_bus(vgpu, |bus, port| bus.message(message, port));
+    }
+
+    fn balloon_message(&mut self, id: ChannelId, packet: &OwnedPacket) {
+        let now = self.world.now_ns();
+        if let Some(trace) = &mut self.world.trace {
+            trace.balloon(now, "guest", &packet.payload);
+        }
+        let taken = self
+            .world
+            .with_balloon(|balloon, env| balloon.message(&packet.payload, env));
+        if let Some(Err(violation)) = taken {
+            self.world.failed.push((id, violation.to_string()));
+        }
     }
 }

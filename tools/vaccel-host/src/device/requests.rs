@@ -57,6 +57,8 @@ impl Device {
             Request::RemoveFunction { vgpu, how } => self.remove_function(vgpu, how),
             Request::AddFunction { vgpu } => self.add_function(vgpu),
             Request::Functions => serde_json::json!({ "functions": self.world.pci.report() }),
+            Request::Balloon { mib } => self.world.inflate(mib),
+            Request::BalloonState { mib } => self.world.balloon_state(mib),
             Request::Rescind(target) => {
                 done(self.target(target).and_then(|from| self.rescind(from)))
             }
