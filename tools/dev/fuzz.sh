@@ -10,7 +10,7 @@
 
 seconds=${1:-60}
 shift || true
-[ $# -gt 0 ] || set -- vmbus rings gpupv commands machine vpci
+[ $# -gt 0 ] || set -- vmbus rings gpupv commands machine vpci balloon
 command -v cargo-fuzz >/dev/null || die "no cargo-fuzz (cargo install cargo-fuzz)"
 cd "$REPO/tools/vaccel-host/fuzz"
 export RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$OUT/target/fuzz}

@@ -106,8 +106,9 @@ case $which in
 packaged)
     ko=$OUT/module/vaccel.ko
     needs=$("$REPO/tools/dev/in-root" modinfo -F depends "$ko" | tr ',' ' ')
-    # vgem: buffers of another driver, for the import tests.
-    for path in $(with_dependencies $needs vgem); do
+    # vgem: buffers of another driver, for the import tests. A plan may want more: "# modules: NAME...".
+    more=$(sed -n 's/^# modules://p' "$template")
+    for path in $(with_dependencies $needs vgem $more); do
         unpack_module "$path" "$tree/modules" >>"$tree/modules.load"
     done
     boot=$vmlinuz

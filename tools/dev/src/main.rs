@@ -129,6 +129,7 @@ fn on_packaged_kernel(run: &Runner) {
         ("hot-add", 10),
         ("vmbus-4.0", 10),
         ("vmbus-5.1", 10),
+        ("balloon", 10),
         ("vpci", 10),
     ] {
         steps::machine(run, Kernel::Packaged, plan, minutes, None);

@@ -270,9 +270,10 @@ fn judge_output(capture: Capture, stdout: &[u8], report: &mut Report) {
     }
 }
 
-/// Asks the host; an offer as often as it takes.
+/// Asks the host, as often as it takes for what the guest may not be ready for: an offer, the balloon.
 fn ask(control: &mut Control, request: &Value) -> Result<Value, ControlError> {
-    if request.get("op").and_then(Value::as_str) == Some("offer") {
+    let op = request.get("op").and_then(Value::as_str);
+    if matches!(op, Some("offer" | "balloon" | "balloon-state")) {
         control.request_until_taken(request, RELEASE)
     } else {
         control.request(request)
