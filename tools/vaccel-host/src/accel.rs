@@ -38,7 +38,7 @@ pub fn choose(args: &RunArgs) -> Accelerator {
         AccelArg::Tcg => Accelerator::Tcg("asked for".into()),
         AccelArg::Auto => {
             let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-            let probe = vmm::kvm::probe().map_err(|error| error.to_string());
+            let probe = vmm::kvm::probe(args.synic.backend()).map_err(|error| error.to_string());
             detect(&cpuinfo, probe)
         }
     }

@@ -7,6 +7,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use gpupv_host::{HostConfig, CHOICES};
 use serde::{Deserialize, Serialize};
 use vmbus_server::Version;
+use vmm::Backend;
 
 /// Runs a Linux guest that sees Hyper-V with virtual GPUs.
 #[derive(Debug, Parser)]
@@ -115,6 +116,10 @@ pub struct RunArgs {
     /// How the guest's processors are run.
     #[arg(long, value_enum, default_value_t = AccelArg::Auto)]
     pub accel: AccelArg,
+    /// Who has the guest's synthetic interrupt controller, and all else of Hyper-V: KVM needs its
+    /// kernel option KVM_HYPERV for it.
+    #[arg(long, value_enum, default_value_t = SynicArg::Auto)]
+    pub synic: SynicArg,
     /// Emulate a machine whose clock counts instructions, of the guest and of its host together: one
     /// a nanosecond. Slow, and the same every time.
     #[arg(long, conflicts_with = "accel")]
@@ -154,6 +159,28 @@ pub enum PciArg {
     Ports,
     /// Each on a bus of its own over VMBus, as with a Windows host. They come and go while the guest runs.
     Vmbus,
+}
+
+/// Who has the guest's synthetic interrupt controller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+pub enum SynicArg {
+    /// KVM if it has one, else this program.
+    Auto,
+    /// KVM.
+    Kvm,
+    /// This program.
+    User,
+}
+
+impl SynicArg {
+    /// The one asked for, if one is.
+    pub fn backend(self) -> Option<Backend> {
+        match self {
+            Self::Auto => None,
+            Self::Kvm => Some(Backend::Kvm),
+            Self::User => Some(Backend::UserSpace),
+        }
+    }
 }
 
 /// What runs the jobs of the virtual GPUs.
@@ -255,13 +282,14 @@ mod tests {
         assert_eq!((back.async_messages, back.tdr_ms), (false, 0));
         assert_eq!(back.engine, EngineArg::BuiltIn);
         assert!(!back.count_instructions);
+        assert_eq!(back.synic.backend(), None);
     }
 
     /// What a host does differently survives the way to the outer machine.
     #[test]
     fn other_hosts_round_trip() {
         let line = "vaccel-host run --kernel k --initrd i --async-messages --tdr-ms 2000 \
-                    --vmbus-version 4.1 --pci vmbus --vpci-version 1.2";
+                    --vmbus-version 4.1 --pci vmbus --vpci-version 1.2 --synic user";
         let args = parsed(line);
         let text = serde_json::to_string(&args).unwrap();
         let back: RunArgs = serde_json::from_str(&text).unwrap();
@@ -269,6 +297,7 @@ mod tests {
         assert_eq!(back.vmbus_version, Version::V4_1);
         assert_eq!(back.pci, PciArg::Vmbus);
         assert_eq!(back.vpci_version, vpci::Version::V1_2);
+        assert_eq!(back.synic.backend(), Some(Backend::UserSpace));
     }
 
     /// Choices add up, survive the way to the outer machine, are checked at once, and are all in the

@@ -66,6 +66,7 @@ pub fn run(args: &RunArgs, results: Sink) -> Result<u8> {
         mmio_window: (u64::from(args.mmio_megabytes) << 20).next_multiple_of(MMIO_SPARE)
             + MMIO_SPARE,
         hide_xsave: crate::outer::is_outer(),
+        synic: args.synic.backend(),
     };
     let attachments = Attachments {
         com1: Box::new(Console::default()),

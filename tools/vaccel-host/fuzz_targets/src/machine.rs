@@ -54,7 +54,7 @@ impl PciFunction for Checked {
 /// When the machine breaks its contract.
 pub fn run(data: &[u8]) {
     let memory = Arc::new(FlatMemory::new(0, MEMORY));
-    let synic = Synic::new(memory.clone(), VCPUS).unwrap();
+    let synic = Synic::in_kvm(memory.clone(), VCPUS).unwrap();
     let bus = PciBus::new(vec![Arc::new(Checked(Header::new(
         0x1414, 0x8e, 0x12_0000,
     )))]);

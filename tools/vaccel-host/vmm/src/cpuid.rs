@@ -20,7 +20,7 @@ const HV_HARDWARE: u32 = 0x4000_0006;
 /// "Hv#1".
 const HV_INTERFACE_1: u32 = 0x3123_7648;
 
-/// Privileges offered, leaf 3 EAX: VP runtime, reference counter, SynIC, synthetic timers, APIC
+/// Privileges offered with KVM's Hyper-V, leaf 3 EAX: VP runtime, reference counter, SynIC, synthetic timers, APIC
 /// assist, hypercall MSRs, VP index, reference TSC page, frequency MSRs.
 const PRIVILEGES_LOW: u32 = 0x7F | 1 << 9 | 1 << 11;
 /// Privileges offered, leaf 3 EBX: post messages, signal events.
@@ -29,6 +29,11 @@ const PRIVILEGES_HIGH: u32 = 1 << 4 | 1 << 5;
 const FEATURES: u32 = 1 << 8 | 1 << 10 | 1 << 19;
 /// Recommendations, leaf 4 EAX: relaxed timing, no automatic end of interrupt.
 const RECOMMENDATIONS: u32 = 1 << 5 | 1 << 9;
+
+/// What this program does itself: reference counter, SynIC, hypercall MSRs, VP index, reference TSC
+/// page, frequency MSRs; of the features, frequency and guest crash MSRs.
+const USER_SPACE_PRIVILEGES: u32 = 1 << 1 | 1 << 2 | 1 << 5 | 1 << 6 | 1 << 9 | 1 << 11;
+const USER_SPACE_FEATURES: u32 = 1 << 8 | 1 << 10;
 
 /// What VMBus in the guest cannot do without, in leaf 3 EAX and EBX.
 const NEEDED: (u32, u32) = (1 << 2 | 1 << 5 | 1 << 6, PRIVILEGES_HIGH);
@@ -54,6 +59,27 @@ pub struct Topology {
     pub vcpus: u8,
     /// Hide XSAVE and what depends on it.
     pub hide_xsave: bool,
+}
+
+/// The Hyper-V leaves of a machine whose Hyper-V is in user space, in place of those of KVM.
+pub fn user_space_leaves() -> Vec<kvm_cpuid_entry2> {
+    (HV_VENDOR..=HV_HARDWARE)
+        .map(|function| {
+            let leaf = kvm_cpuid_entry2 {
+                function,
+                ..Default::default()
+            };
+            match function {
+                HV_FEATURES => kvm_cpuid_entry2 {
+                    eax: USER_SPACE_PRIVILEGES,
+                    ebx: PRIVILEGES_HIGH,
+                    edx: USER_SPACE_FEATURES,
+                    ..leaf
+                },
+                _ => leaf,
+            }
+        })
+        .collect()
 }
 
 /// Builds the leaves of all processors; [`for_vcpu`] makes them those of one.
@@ -274,6 +300,21 @@ mod tests {
         for_vcpu(&mut leaves, 1);
         assert_eq!(find(&leaves, 1)[0].ebx >> 24, 1);
         assert!(find(&leaves, 0xB).iter().all(|leaf| leaf.edx == 1));
+    }
+
+    /// Nothing is offered in user space that is not done there, and all that VMBus needs is.
+    #[test]
+    fn user_space() {
+        let leaves = build(&[], &user_space_leaves(), TWO).unwrap();
+        let features = find(&leaves, HV_FEATURES);
+        assert_eq!(features.len(), 1);
+        assert_eq!(features[0].eax, USER_SPACE_PRIVILEGES);
+        // Synthetic timers, APIC registers.
+        assert_eq!(features[0].eax & (1 << 3 | 1 << 4), 0);
+        assert_eq!(features[0].ebx, PRIVILEGES_HIGH);
+        assert_eq!(features[0].edx, USER_SPACE_FEATURES);
+        assert_eq!(find(&leaves, HV_INTERFACE)[0].eax, HV_INTERFACE_1);
+        assert_eq!(find(&leaves, HV_LIMITS)[0].eax, 2);
     }
 
     /// A KVM without SynIC is refused with the privileges it has.

@@ -10,31 +10,30 @@
     reason = "memory slots and the HYPERV exit are only reachable through raw addresses and unions"
 )]
 
+mod backend;
+mod hyperv;
+mod user_space;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kvm_bindings::{
-    kvm_cpuid_entry2, kvm_enable_cap, kvm_irq_routing_entry,
-    kvm_irq_routing_entry__bindgen_ty_1 as RouteTarget, kvm_irq_routing_hv_sint,
-    kvm_irq_routing_irqchip, kvm_pit_config, kvm_userspace_memory_region, CpuId, KvmIrqRouting,
-    KVM_CAP_HYPERV_SYNIC2, KVM_EXIT_HYPERV_HCALL, KVM_EXIT_HYPERV_SYNIC, KVM_IRQCHIP_IOAPIC,
-    KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_IRQ_ROUTING_HV_SINT,
-    KVM_IRQ_ROUTING_IRQCHIP, KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY,
+    kvm_irq_routing_entry, kvm_irq_routing_entry__bindgen_ty_1 as RouteTarget,
+    kvm_irq_routing_hv_sint, kvm_irq_routing_irqchip, kvm_pit_config, kvm_userspace_memory_region,
+    KvmIrqRouting, KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE,
+    KVM_IRQ_ROUTING_HV_SINT, KVM_IRQ_ROUTING_IRQCHIP, KVM_PIT_SPEAKER_DUMMY,
 };
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use vmm_sys_util::eventfd::EventFd;
-use vmm_sys_util::ioctl::ioctl_with_mut_ptr;
 
-use crate::hypercall::Hypercall;
 use crate::layout;
 use crate::memory::{IoRegion, Ram, RamError, RamRange};
-use crate::synic::{Pages, VMBUS_SINT};
+use crate::synic::VMBUS_SINT;
 
-/// The ioctl that kvm-ioctls lacks.
-mod request {
-    use kvm_bindings::{kvm_cpuid2, KVMIO};
-
-    vmm_sys_util::ioctl_iowr_nr!(KVM_GET_SUPPORTED_HV_CPUID, KVMIO, 0xC1, kvm_cpuid2);
-}
+pub use backend::{enable_synic, probe, Backend, ProbeError};
+pub use hyperv::{complete_hypercall, hyperv_exit, supported_hyperv_leaves, HypervExit};
+pub use user_space::{
+    complete_msr_read, complete_msr_write, read_tsc, take_hypercall, tsc_hz, LocalApics,
+};
 
 /// Pins of the I/O APIC, and of the two 8259s.
 const IO_APIC_PINS: u32 = 24;
@@ -76,30 +75,6 @@ pub enum KvmError {
 /// Turns an ioctl's error into ours.
 fn failed(what: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> KvmError {
     move |source| KvmError::Ioctl { what, source }
-}
-
-/// Checks that /dev/kvm opens and can be a host for VMBus.
-///
-/// # Errors
-///
-/// Says which is missing.
-pub fn probe() -> Result<(), ProbeError> {
-    let kvm = Kvm::new().map_err(ProbeError::Open)?;
-    match kvm.check_extension_raw(KVM_CAP_HYPERV_SYNIC2.into()) {
-        1.. => Ok(()),
-        _ => Err(ProbeError::NoSynic),
-    }
-}
-
-/// Why KVM here is no host for VMBus.
-#[derive(Debug, thiserror::Error)]
-pub enum ProbeError {
-    /// /dev/kvm does not open.
-    #[error("/dev/kvm does not open: {0}")]
-    Open(kvm_ioctls::Error),
-    /// KVM was built without Hyper-V support.
-    #[error("KVM here has no Hyper-V SynIC (kernel option KVM_HYPERV)")]
-    NoSynic,
 }
 
 /// A virtual machine and all memory that its slots point to.
@@ -146,34 +121,25 @@ impl KvmVm {
         &self.ram
     }
 
-    /// Makes a virtual processor with KVM's SynIC enabled.
+    /// Makes a virtual processor.
     ///
     /// # Errors
     ///
     /// Fails if KVM refuses.
     pub fn create_vcpu(&self, id: u8) -> Result<VcpuFd, KvmError> {
-        let vcpu = self
-            .vm
+        self.vm
             .create_vcpu(u64::from(id))
-            .map_err(failed("create a processor"))?;
-        vcpu.enable_cap(&kvm_enable_cap {
-            cap: KVM_CAP_HYPERV_SYNIC2,
-            ..Default::default()
-        })
-        .map_err(failed(
-            "enable the SynIC (kernel option KVM_HYPERV is needed)",
-        ))?;
-        Ok(vcpu)
+            .map_err(failed("create a processor"))
     }
 
-    /// Routes the legacy interrupts and the VMBus SINT of each of `vcpus` processors, which must
-    /// exist.
+    /// Routes the legacy interrupts and, for KVM's SynIC, the VMBus SINT of each of `sints` processors,
+    /// which must exist.
     ///
     /// # Errors
     ///
     /// Fails if KVM refuses.
-    pub fn route_interrupts(&self, vcpus: u8) -> Result<(), KvmError> {
-        let routes = routes(vcpus);
+    pub fn route_interrupts(&self, sints: u8) -> Result<(), KvmError> {
+        let routes = routes(sints);
         let routing = KvmIrqRouting::from_entries(&routes).map_err(|_| KvmError::TooMany {
             what: "interrupt routes",
             count: routes.len(),
@@ -288,7 +254,7 @@ fn is_free(gpa: u64, len: u64, taken: impl Iterator<Item = RamRange>) -> bool {
 }
 
 /// The interrupt routes: 8259s, I/O APIC with the timer on pin 2, and the VMBus SINTs.
-fn routes(vcpus: u8) -> Vec<kvm_irq_routing_entry> {
+fn routes(sints: u8) -> Vec<kvm_irq_routing_entry> {
     let chip = |gsi, irqchip, pin| kvm_irq_routing_entry {
         gsi,
         type_: KVM_IRQ_ROUTING_IRQCHIP,
@@ -311,7 +277,7 @@ fn routes(vcpus: u8) -> Vec<kvm_irq_routing_entry> {
         let pin = if gsi == 0 { 2 } else { gsi };
         routes.push(chip(gsi, KVM_IRQCHIP_IOAPIC, pin));
     }
-    for vcpu in 0..u32::from(vcpus) {
+    for vcpu in 0..u32::from(sints) {
         routes.push(kvm_irq_routing_entry {
             gsi: layout::SINT_GSI + vcpu,
             type_: KVM_IRQ_ROUTING_HV_SINT,
@@ -325,79 +291,6 @@ fn routes(vcpus: u8) -> Vec<kvm_irq_routing_entry> {
         });
     }
     routes
-}
-
-/// The Hyper-V CPUID leaves KVM can provide.
-///
-/// # Errors
-///
-/// Fails if KVM has no Hyper-V support at all.
-pub fn supported_hyperv_leaves(vcpu: &VcpuFd) -> Result<Vec<kvm_cpuid_entry2>, KvmError> {
-    let mut leaves = CpuId::new(KVM_MAX_CPUID_ENTRIES).map_err(|_| KvmError::TooMany {
-        what: "cpuid leaves",
-        count: KVM_MAX_CPUID_ENTRIES,
-    })?;
-    // SAFETY: the descriptor is a vCPU's; the pointer is to a `kvm_cpuid2` followed by as many
-    // entries as its `nent` says, which is what this ioctl fills, and lives over the call.
-    let result = unsafe {
-        ioctl_with_mut_ptr(
-            vcpu,
-            request::KVM_GET_SUPPORTED_HV_CPUID(),
-            leaves.as_mut_fam_struct_ptr(),
-        )
-    };
-    if result < 0 {
-        return Err(KvmError::Ioctl {
-            what: "list Hyper-V leaves (kernel option KVM_HYPERV is needed)",
-            source: kvm_ioctls::Error::last(),
-        });
-    }
-    Ok(leaves.as_slice().to_vec())
-}
-
-/// Why a processor left the kernel with `VcpuExit::Hyperv`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HypervExit {
-    /// The guest changed a SynIC register.
-    Synic(Pages),
-    /// A hypercall; the answer goes into [`complete_hypercall`].
-    Hypercall(Hypercall),
-    /// Something else, which needs no answer.
-    Other(u32),
-}
-
-/// Decodes a Hyper-V exit. Call only after `VcpuExit::Hyperv`.
-pub fn hyperv_exit(vcpu: &mut VcpuFd) -> HypervExit {
-    // SAFETY: every variant of this union is plain integers in shared memory that the kernel
-    // initialised, so any bit pattern is a valid value; a wrong variant gives wrong numbers only.
-    let exit = unsafe { vcpu.get_kvm_run().__bindgen_anon_1.hyperv };
-    match exit.type_ {
-        KVM_EXIT_HYPERV_SYNIC => {
-            // SAFETY: plain integers, as above; `type_` says that this variant was written.
-            let synic = unsafe { exit.u.synic };
-            HypervExit::Synic(Pages {
-                control: synic.control,
-                message: synic.msg_page,
-                event: synic.evt_page,
-            })
-        }
-        KVM_EXIT_HYPERV_HCALL => {
-            // SAFETY: plain integers, as above; `type_` says that this variant was written.
-            let call = unsafe { exit.u.hcall };
-            let [input, _] = call.params;
-            HypervExit::Hypercall(Hypercall {
-                control: call.input,
-                input,
-            })
-        }
-        other => HypervExit::Other(other),
-    }
-}
-
-/// Stores the status of a hypercall for the next entry into the guest.
-pub fn complete_hypercall(vcpu: &mut VcpuFd, status: u16) {
-    let hyperv = &mut vcpu.get_kvm_run().__bindgen_anon_1;
-    hyperv.hyperv.u.hcall.result = u64::from(status);
 }
 
 #[cfg(test)]

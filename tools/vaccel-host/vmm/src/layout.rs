@@ -57,6 +57,8 @@ pub const RESET: u16 = 0xCF9;
 pub const RESET_VALUE: u8 = 0x0E;
 /// Keyboard controller command port, the other way of Linux to reset (`reboot=k`).
 pub const KEYBOARD_COMMAND: u16 = 0x64;
+/// The port that the code of the hypercall page writes to, with Hyper-V in user space.
+pub const HYPERCALL: u16 = 0xE5;
 /// System control interrupt of ACPI. No event here raises it.
 pub const SCI: u16 = 9;
 /// Sleep type that the DSDT gives for S5.

@@ -3,8 +3,8 @@
 //!
 //! It boots a bzImage with an initramfs on one or more virtual processors and gives it: RAM, the
 //! in-kernel interrupt controllers and timer, two serial ports, ACPI tables with a VMBus device and
-//! its MMIO window, a PCI bus with functions supplied by the caller, and the Hyper-V enlightenments
-//! KVM has, with the in-kernel SynIC.
+//! its MMIO window, a PCI bus with functions supplied by the caller, and Hyper-V: KVM's enlightenments
+//! with the SynIC in KVM, or what VMBus needs of it in user space ([`hyperv`]).
 //!
 //! The crate knows nothing of VMBus messages or GPU-PV. Hypercalls with a payload go to the
 //! caller's [`Hypercalls`]; messages and event flags for the guest come in through [`Synic`];
@@ -21,6 +21,7 @@ pub mod boot;
 mod bzimage;
 pub mod cpuid;
 pub mod hypercall;
+pub mod hyperv;
 pub mod kvm;
 pub mod layout;
 pub mod memory;
@@ -34,6 +35,7 @@ mod vcpu;
 mod vm;
 
 pub use hypercall::Hypercalls;
+pub use kvm::Backend;
 pub use memory::{DiscardError, IoRegion, RamError, SharedMemory};
 pub use mmio::{MmioBus, MmioDevice};
 pub use pci::PciFunction;

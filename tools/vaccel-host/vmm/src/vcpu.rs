@@ -10,8 +10,10 @@ use kvm_ioctls::{VcpuExit, VcpuFd};
 
 use crate::boot;
 use crate::cpuid;
-use crate::hypercall::{status, Hypercalls};
+use crate::hypercall::{status, Hypercall, Hypercalls};
+use crate::hyperv::{Fault, Partition, Written};
 use crate::kvm::{self, HypervExit, KvmError};
+use crate::layout;
 use crate::memory::SharedMemory;
 use crate::mmio::MmioBus;
 use crate::ports::{Ports, PowerRequest};
@@ -91,6 +93,8 @@ pub struct Runner {
     pub memory: SharedMemory,
     /// Where SynIC register changes go.
     pub synic: Arc<Synic>,
+    /// Hyper-V, where it is not KVM's.
+    pub partition: Option<Arc<Partition>>,
     /// Where hypercalls go.
     pub hypercalls: Arc<dyn Hypercalls>,
     /// Set when the machine is to stop.
@@ -116,6 +120,18 @@ impl Runner {
     /// Enters the guest once and handles the exit.
     fn step(&mut self) -> Option<End> {
         match self.vcpu.run() {
+            Ok(VcpuExit::IoOut(layout::HYPERCALL, [_])) if self.partition.is_some() => {
+                self.hypercall_page()
+            }
+            Ok(VcpuExit::X86Rdmsr(exit)) => {
+                let index = exit.index;
+                self.read_register(index);
+                None
+            }
+            Ok(VcpuExit::X86Wrmsr(exit)) => {
+                let (index, value) = (exit.index, exit.data);
+                self.write_register(index, value)
+            }
             Ok(VcpuExit::IoOut(port, data)) => match self.ports.write(port, data)? {
                 PowerRequest::Off => Some(End::PowerOff),
                 PowerRequest::Reset => Some(End::Reset),
@@ -164,10 +180,39 @@ impl Runner {
                         }
                     }
                 }
-                let status = call.run(self.memory.as_ref(), self.hypercalls.as_ref());
+                let status = self.hypercall(call);
                 kvm::complete_hypercall(&mut self.vcpu, status);
             }
             HypervExit::Other(_) => {}
         }
+    }
+
+    fn hypercall(&self, call: Hypercall) -> u16 {
+        call.run(self.memory.as_ref(), self.hypercalls.as_ref())
+    }
+
+    /// The guest wrote to the port of the hypercall page.
+    fn hypercall_page(&self) -> Option<End> {
+        let partition = self.partition.as_ref()?;
+        if !partition.takes_hypercalls() {
+            return None;
+        }
+        let taken = kvm::take_hypercall(&self.vcpu, |call| self.hypercall(call));
+        taken.err().map(|_| End::Failed("registers refused"))
+    }
+
+    fn read_register(&mut self, index: u32) {
+        let read = self.partition.as_ref().map_or(Err(Fault), |partition| {
+            partition.read(u32::from(self.id), index, || kvm::read_tsc(&self.vcpu))
+        });
+        kvm::complete_msr_read(&mut self.vcpu, read);
+    }
+
+    fn write_register(&mut self, index: u32, value: u64) -> Option<End> {
+        let written = self.partition.as_ref().map_or(Err(Fault), |partition| {
+            partition.write(u32::from(self.id), index, value)
+        });
+        kvm::complete_msr_write(&mut self.vcpu, written);
+        (written == Ok(Written::Crash)).then_some(End::CrashReported)
     }
 }

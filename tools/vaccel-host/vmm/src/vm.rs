@@ -5,6 +5,8 @@
 //! the memory, the SynIC and the serial ports first. [`Vm::run`] starts one thread a processor,
 //! waits for the end, and stops and joins all threads before it returns.
 
+mod hyperv;
+
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -13,6 +15,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use guest_memory::{GuestMemory, MemoryError};
+use kvm_bindings::kvm_cpuid_entry2;
 use kvm_ioctls::{Kvm, VcpuFd};
 use vmm_sys_util::signal::{register_signal_handler, Killable, SIGRTMIN};
 
@@ -20,7 +23,8 @@ use crate::acpi::{self, Machine, TooLarge};
 use crate::boot::{self, BootError, BootImages};
 use crate::cpuid::{self, MissingEnlightenments, Topology};
 use crate::hypercall::Hypercalls;
-use crate::kvm::{self, KvmError, KvmVm};
+use crate::hyperv::Partition;
+use crate::kvm::{Backend, KvmError, KvmVm, ProbeError};
 use crate::layout;
 use crate::memory::{DiscardError, IoRegion, Ram, RamError, SharedMemory};
 use crate::mmio::MmioBus;
@@ -29,6 +33,7 @@ use crate::ports::Ports;
 use crate::serial::{SerialInput, SerialOutput, SerialPort};
 use crate::synic::Synic;
 use crate::vcpu::{self, Runner};
+use hyperv::HyperV;
 
 /// How often a processor is signalled until its thread has noticed the stop.
 const KICK_INTERVAL: Duration = Duration::from_millis(2);
@@ -50,6 +55,8 @@ pub struct VmConfig {
     pub mmio_window: u64,
     /// Hide XSAVE, for machines whose virtualisation is emulated.
     pub hide_xsave: bool,
+    /// Who has the SynIC; KVM if it can and this does not say.
+    pub synic: Option<Backend>,
 }
 
 /// What the machine is connected to from the start.
@@ -92,6 +99,9 @@ pub enum VmError {
     /// KVM refused something.
     #[error(transparent)]
     Kvm(#[from] KvmError),
+    /// KVM has no SynIC of the kind that is wanted.
+    #[error(transparent)]
+    Synic(#[from] ProbeError),
     /// KVM cannot be a host for VMBus.
     #[error(transparent)]
     Enlightenments(#[from] MissingEnlightenments),
@@ -135,6 +145,7 @@ pub enum End {
 pub struct Vm {
     machine: Arc<KvmVm>,
     synic: Arc<Synic>,
+    partition: Option<Arc<Partition>>,
     ports: Ports,
     mmio: Arc<MmioBus>,
     vcpus: Vec<VcpuFd>,
@@ -196,19 +207,17 @@ impl Vm {
         check(config, &attachments)?;
         let kvm = Kvm::new().map_err(VmError::Open)?;
         let ram = Arc::new(Ram::new(config.memory)?);
+        let backend = Backend::choose(&kvm, config.synic)?;
         let machine = Arc::new(KvmVm::new(&kvm, Arc::clone(&ram))?);
 
         let vcpus = (0..config.vcpus)
             .map(|id| machine.create_vcpu(id))
             .collect::<Result<Vec<_>, _>>()?;
-        machine.route_interrupts(config.vcpus)?;
-        let memory: SharedMemory = ram.clone();
-        let synic = Arc::new(Synic::new(memory, config.vcpus)?);
-        for vp in 0..u32::from(config.vcpus) {
-            if let Some((interrupt, acknowledged)) = synic.wires(vp) {
-                machine.wire_acknowledged(interrupt, acknowledged, layout::SINT_GSI + vp)?;
-            }
-        }
+        let HyperV {
+            synic,
+            partition,
+            leaves,
+        } = HyperV::new(backend, &machine, &vcpus)?;
 
         let entry = boot::load(
             &ram,
@@ -227,7 +236,7 @@ impl Vm {
             layout::ACPI,
         )?;
         ram.write(layout::ACPI, &tables)?;
-        set_up_vcpus(&kvm, &vcpus, config, entry)?;
+        set_up_vcpus(&kvm, &vcpus, config, &leaves, entry)?;
 
         let mmio_start = layout::mmio_window_start(config.memory);
         let mmio_end = mmio_start.saturating_add(config.mmio_window);
@@ -238,6 +247,7 @@ impl Vm {
         Ok(Self {
             machine,
             synic,
+            partition,
             ports: Ports {
                 com1,
                 com2,
@@ -322,6 +332,7 @@ impl Vm {
                 mmio: Arc::clone(&self.mmio),
                 memory: Arc::clone(&memory),
                 synic: Arc::clone(&self.synic),
+                partition: self.partition.clone(),
                 hypercalls: Arc::clone(&hypercalls),
                 stop: Arc::clone(&stop),
                 end: end.clone(),
@@ -371,7 +382,13 @@ fn check(config: &VmConfig, attachments: &Attachments) -> Result<(), VmError> {
     Ok(())
 }
 
-fn set_up_vcpus(kvm: &Kvm, vcpus: &[VcpuFd], config: &VmConfig, entry: u64) -> Result<(), VmError> {
+fn set_up_vcpus(
+    kvm: &Kvm,
+    vcpus: &[VcpuFd],
+    config: &VmConfig,
+    hyperv: &[kvm_cpuid_entry2],
+    entry: u64,
+) -> Result<(), VmError> {
     let Some(boot_processor) = vcpus.first() else {
         return Ok(());
     };
@@ -381,10 +398,9 @@ fn set_up_vcpus(kvm: &Kvm, vcpus: &[VcpuFd], config: &VmConfig, entry: u64) -> R
             what: "list cpuid leaves",
             source,
         })?;
-    let hyperv = kvm::supported_hyperv_leaves(boot_processor)?;
     let leaves = cpuid::build(
         supported.as_slice(),
-        &hyperv,
+        hyperv,
         Topology {
             vcpus: config.vcpus,
             hide_xsave: config.hide_xsave,
@@ -459,6 +475,7 @@ mod tests {
             command_line: String::new(),
             mmio_window: 1 << 30,
             hide_xsave: false,
+            synic: None,
         };
         let attachments = Attachments {
             com1: Box::new(Discard),
