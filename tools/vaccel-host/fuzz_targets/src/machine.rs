@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the guest's processors do to the machine itself: hypercalls, the places of the SynIC's pages, and PCI
-//! configuration space.
+//! What the guest's processors do to the machine itself: hypercalls, synthetic registers, the places of the SynIC's
+//! pages, and PCI configuration space.
 
+use std::io;
 use std::sync::{Arc, Mutex};
 
 use guest_memory::{FlatMemory, GuestMemory};
 use vmm::hypercall::{Hypercall, MAX_PAYLOAD};
+use vmm::hyperv::{msr, Partition, ReferenceClock};
 use vmm::pci::{Header, PciBus, ADDRESS_PORT, DATA_PORT, PORTS};
-use vmm::synic::{Pages, VMBUS_SINT};
+use vmm::synic::{Interrupts, Pages, VMBUS_SINT};
 use vmm::{Hypercalls, PciFunction, Synic};
 
 use crate::input::{Input, Output};
@@ -29,6 +31,39 @@ impl Hypercalls for Taker {
 
     fn signal_event(&self, _connection: u32, _flag: u16) -> u16 {
         *self.0.lock().unwrap()
+    }
+}
+
+/// Checks the interrupts that the guest's registers make.
+struct Apics;
+
+impl Interrupts for Apics {
+    fn raise(&self, vp: u32, vector: u8) -> io::Result<()> {
+        assert!(vp < u32::from(VCPUS) && vector >= 16);
+        Ok(())
+    }
+}
+
+/// A machine with Hyper-V in user space.
+fn partition(memory: &Arc<FlatMemory>) -> (Arc<Synic>, Partition) {
+    let synic = Synic::in_user_space(memory.clone(), VCPUS, Box::new(Apics)).unwrap();
+    let synic = Arc::new(synic);
+    let clock = ReferenceClock::new(2_000_000_000, || true);
+    let partition = Partition::new(memory.clone(), Arc::clone(&synic), clock, VCPUS);
+    (synic, partition)
+}
+
+/// One access to a synthetic register, or near one. What was written is read back.
+fn register(partition: &Partition, input: &mut Input<'_>) {
+    let vp = u32::from(input.u8() % 3);
+    let index = msr::ALL.start.wrapping_add(input.u16().into());
+    let value = input.u64();
+    if input.u8() % 2 == 0 {
+        let tsc = || (value != 0).then_some(value);
+        let _ = partition.read(vp, index, tsc);
+    } else if partition.write(vp, index, value).is_ok() {
+        assert!(vp < u32::from(VCPUS) || !msr::SYNIC.contains(&index));
+        assert!(partition.read(vp, index, || Some(0)).is_ok());
     }
 }
 
@@ -54,7 +89,10 @@ impl PciFunction for Checked {
 /// When the machine breaks its contract.
 pub fn run(data: &[u8]) {
     let memory = Arc::new(FlatMemory::new(0, MEMORY));
-    let synic = Synic::in_kvm(memory.clone(), VCPUS).unwrap();
+    let in_kvm = Arc::new(Synic::in_kvm(memory.clone(), VCPUS).unwrap());
+    let (in_user_space, partition) = partition(&memory);
+    // Which of the two the host sends by.
+    let mut synic = &in_kvm;
     let bus = PciBus::new(vec![Arc::new(Checked(Header::new(
         0x1414, 0x8e, 0x12_0000,
     )))]);
@@ -64,7 +102,7 @@ pub fn run(data: &[u8]) {
         if input.is_empty() {
             return;
         }
-        match input.u8() % 6 {
+        match input.u8() % 8 {
             0 => {
                 let call = Hypercall {
                     control: input.u64(),
@@ -77,7 +115,7 @@ pub fn run(data: &[u8]) {
                 // Outside of memory is fine.
                 let _ = memory.write(gpa, input.bytes());
             }
-            2 => synic.set_pages(
+            2 => in_kvm.set_pages(
                 u32::from(input.u8() % 3),
                 Pages {
                     control: input.u64(),
@@ -95,6 +133,8 @@ pub fn run(data: &[u8]) {
                 let vp = u32::from(input.u8() % 3);
                 let _ = synic.signal_event(vp, VMBUS_SINT, input.u16());
             }
+            5 => register(&partition, &mut input),
+            6 => synic = [&in_kvm, &in_user_space][usize::from(input.u8() % 2)],
             _ => access(&bus, &mut input),
         }
     }
@@ -113,7 +153,8 @@ fn access(bus: &PciBus, input: &mut Input<'_>) {
     }
 }
 
-/// A message posted and one received, a signal each way; a walk through configuration space.
+/// A message posted and one received, a signal each way; a walk through configuration space; the same messages
+/// through registers, with pages where none can be.
 pub fn seeds() -> Vec<Vec<u8>> {
     let mut synic = Output::default();
     let message = [1_u32, 0, 1, 8, 14, 0].map(u32::to_le_bytes).concat();
@@ -128,11 +169,50 @@ pub fn seeds() -> Vec<Vec<u8>> {
 
     let mut pci = Output::default();
     for register in [0, 8, 0x2C, 0xC0, 0xFC] {
-        pci.u8(5).u8(2).u8(0).u32(0x8000_0800 | register).u8(0);
+        pci.u8(7).u8(2).u8(0).u32(0x8000_0800 | register).u8(0);
         let data = u8::try_from(DATA_PORT - ADDRESS_PORT).unwrap();
         for (width, byte) in [(2, 0), (1, 2), (0, 3), (2, 2)] {
-            pci.u8(5).u8(width).u8(data + byte).u32(0).u8(1);
+            pci.u8(7).u8(width).u8(data + byte).u32(0).u8(1);
         }
     }
-    vec![synic.done(), pci.done()]
+
+    let offset = |index: u32| u16::try_from(index - msr::ALL.start).unwrap();
+    let mut user = Output::default();
+    let sint = msr::SINT0 + u32::from(VMBUS_SINT);
+    for (index, value) in [
+        (msr::GUEST_OS_ID, 1),
+        (msr::HYPERCALL, 0x1001),
+        (msr::REFERENCE_TSC, 0x2001),
+        (msr::VP_ASSIST_PAGE, 0x5001),
+        (msr::SIMP, 0x3001),
+        (msr::SIEFP, 0x4001),
+        (sint, 0x40),
+        (msr::SCONTROL, 1),
+    ] {
+        user.u8(5).u8(1).u16(offset(index)).u64(value).u8(1);
+    }
+    user.u8(6).u8(1);
+    user.u8(3).u8(1).u8(16).u8(3).u8(1).u8(16);
+    user.u8(4).u8(1).u16(1);
+    for (index, value) in [
+        (msr::EOM, 0),
+        (sint, 15),
+        (msr::SIMP, u64::MAX),
+        (msr::SIEFP, 0x3001),
+        (msr::CRASH_P0, 1),
+        (msr::CRASH_CTL, 1 << 63),
+        (msr::GUEST_OS_ID, 0),
+    ] {
+        user.u8(5).u8(1).u16(offset(index)).u64(value).u8(1);
+    }
+    user.u8(3).u8(1).u8(240).u8(4).u8(1).u16(2047);
+    for index in [
+        msr::TIME_REF_COUNT,
+        msr::HYPERCALL,
+        msr::SVERSION,
+        0x4000_1FFF,
+    ] {
+        user.u8(5).u8(0).u16(offset(index)).u64(77).u8(0);
+    }
+    vec![synic.done(), pci.done(), user.done()]
 }
