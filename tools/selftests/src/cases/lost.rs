@@ -2,7 +2,7 @@
 //! The host takes a virtual GPU back while a program has memory of every kind in use.
 
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -63,8 +63,10 @@ fn lost(node: &Path, busy: bool) -> Result {
     and_back(node, |host| use_and_lose(node, busy, host))
 }
 
-/// How long it takes at most to give back what belonged to a virtual GPU that is gone.
+/// How long it usually takes at most to give back what belonged to a virtual GPU that is gone.
 const LET_GO: Duration = Duration::from_millis(200);
+/// How often the virtual GPU is offered until it has its node again.
+const ATTEMPTS: u32 = 20;
 
 /// Has the virtual GPU offered again after `lose`.
 pub(super) fn and_back(node: &Path, lose: impl FnOnce(&mut Host) -> Result) -> Result {
@@ -82,15 +84,42 @@ pub(super) fn and_back_by(
     // What the files that were just closed had is given back in the background, and with the last of it
     // the number of the node, which is to be the same again.
     std::thread::sleep(LET_GO);
-    // The cases after this one need it, whatever went wrong here. The host refuses until the guest has
-    // let go of the old channel.
-    until("the host offers the device again", || {
-        offer(&mut host).is_ok()
-    })?;
-    let back = until("the node comes back", || Device::open(node).is_ok());
+    // The cases after this one need it, whatever went wrong here.
+    let back = come_back(node, &mut host, &offer);
     outcome?;
     back?;
     check_device_works(&Device::open(node)?)
+}
+
+/// Has the virtual GPU offered, and where it came as another node, taken back and offered again: the
+/// old one's number was still in use.
+fn come_back(node: &Path, host: &mut Host, offer: &dyn Fn(&mut Host) -> Result) -> Result {
+    let mut offer = offer;
+    for _ in 0..ATTEMPTS {
+        let others = nodes(node);
+        let come = || nodes(node).iter().any(|one| !others.contains(one));
+        // The host refuses until the guest has let go of the old channel.
+        until("the host offers the device again", || offer(host).is_ok())?;
+        until("the node comes back", || {
+            Device::open(node).is_ok() || come()
+        })?;
+        if Device::open(node).is_ok() {
+            return Ok(());
+        }
+        host.rescind()?;
+        offer = &Host::offer;
+        until("the other node goes", || !come())?;
+        std::thread::sleep(LET_GO);
+    }
+    failed(format!("another node came {ATTEMPTS} times"))
+}
+
+/// All nodes beside `node`. Without any there is no folder either.
+fn nodes(node: &Path) -> Vec<PathBuf> {
+    let entries = node.parent().and_then(|folder| folder.read_dir().ok());
+    let paths = entries.into_iter().flatten().flatten();
+    let paths = paths.map(|entry| entry.path());
+    paths.filter(|path| path != node).collect()
 }
 
 fn use_and_lose(node: &Path, busy: bool, host: &mut Host) -> Result {
