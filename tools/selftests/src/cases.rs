@@ -29,6 +29,7 @@ mod out_fence;
 mod parameters;
 mod pipeline;
 mod planned;
+mod processor;
 mod queue;
 mod queued;
 mod queued_residency;
@@ -124,6 +125,7 @@ pub fn all() -> Vec<Case> {
         ring_fallback::CASES,
         escape::CASES,
         planned::CASES,
+        processor::CASES,
         addresses::CASES,
         core_drm::CASES,
         uring_submit::CASES,
