@@ -129,6 +129,8 @@ fn on_packaged_kernel(run: &Runner) {
         ("hot-add", 10),
         ("vmbus-4.0", 10),
         ("vmbus-5.1", 10),
+        ("synic-user", 10),
+        ("smp", 10),
         ("balloon", 10),
         ("vpci", 10),
     ] {
