@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Handles of one index space (protocol 4.1): small dense indexes, never reused before they are
 //! removed, and told apart from earlier users of the same index by the unique and instance bits.
+//!
+//! A guest keeps a table by index too, and takes no handle whose place there is taken. So an index
+//! that it did not give up is used again only when there is no other.
 
 use gpupv::Handle;
 
@@ -25,6 +28,8 @@ struct Slot<T> {
 pub struct HandleTable<T> {
     slots: Vec<Slot<T>>,
     free: Vec<usize>,
+    /// Free too, but perhaps not in the guest's table.
+    lost: Vec<usize>,
     limit: usize,
 }
 
@@ -45,6 +50,7 @@ impl<T> HandleTable<T> {
         Self {
             slots: Vec::new(),
             free: Vec::new(),
+            lost: Vec::new(),
             limit,
         }
     }
@@ -55,12 +61,17 @@ impl<T> HandleTable<T> {
     ///
     /// [`Full`] at the limit.
     pub fn insert(&mut self, value: T) -> Result<Handle, Full> {
-        if let Some(index) = self.free.pop() {
+        let grown = self.slots.len() >= self.limit;
+        let mut index = self.free.pop();
+        if index.is_none() && grown {
+            index = self.lost.pop();
+        }
+        if let Some(index) = index {
             let slot = self.slots.get_mut(index).ok_or(Full)?;
             slot.value = Some(value);
             return Ok(handle(index, slot.generation));
         }
-        if self.slots.len() >= self.limit {
+        if grown {
             return Err(Full);
         }
         self.slots.push(Slot {
@@ -72,8 +83,7 @@ impl<T> HandleTable<T> {
 
     /// How many more objects fit.
     pub fn room(&self) -> usize {
-        let grow = self.limit.saturating_sub(self.slots.len());
-        self.free.len().saturating_add(grow)
+        self.limit.saturating_sub(self.len())
     }
 
     fn slot(&self, wanted: Handle) -> Option<usize> {
@@ -103,6 +113,18 @@ impl<T> HandleTable<T> {
         Some(value)
     }
 
+    /// How many indexes were given up and not used since.
+    pub fn given_up(&self) -> usize {
+        self.free.len()
+    }
+
+    /// Takes all that was removed since [`HandleTable::given_up`] said `before` for lost: the guest
+    /// did not give that up.
+    pub fn lose_since(&mut self, before: usize) {
+        let from = before.min(self.free.len());
+        self.lost.extend(self.free.drain(from..));
+    }
+
     /// All objects, by index.
     pub fn iter(&self) -> impl Iterator<Item = (Handle, &T)> {
         self.slots.iter().enumerate().filter_map(|(index, slot)| {
@@ -125,7 +147,8 @@ impl<T> HandleTable<T> {
 
     /// How many objects there are.
     pub fn len(&self) -> usize {
-        self.slots.len().saturating_sub(self.free.len())
+        let unused = self.free.len().saturating_add(self.lost.len());
+        self.slots.len().saturating_sub(unused)
     }
 }
 
@@ -151,5 +174,22 @@ mod tests {
         assert!(table.iter().all(|(handle, _)| handle.unique() != 0));
         assert_eq!(table.get(Handle::NONE), None);
         assert_eq!(table.get(Handle::from_raw(u32::MAX)), None);
+    }
+
+    /// Indexes that were lost come after all others.
+    #[test]
+    fn lost_indexes_come_last() {
+        let mut table = HandleTable::new(4);
+        let [kept, lost, asked] = ['a', 'b', 'c'].map(|object| table.insert(object).unwrap());
+        table.remove(asked).unwrap();
+        let before = table.given_up();
+        table.remove(lost).unwrap();
+        table.lose_since(before);
+        assert_eq!((table.len(), table.room()), (1, 3));
+        let next = [0; 3].map(|_| table.insert('d').unwrap().index());
+        assert_eq!(next, [asked.index(), 4, lost.index()]);
+        assert_eq!(table.insert('e'), Err(Full));
+        assert_eq!(table.get(lost), None);
+        assert_eq!(table.get(kept), Some(&'a'));
     }
 }

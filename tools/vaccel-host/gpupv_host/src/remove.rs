@@ -150,7 +150,8 @@ impl Host {
         jobs
     }
 
-    /// Closes an adapter: its devices and address spaces go, of all processes.
+    /// Closes an adapter: its devices and address spaces go, of all processes. The guest has not asked
+    /// for that, so it may know their handles until it ends the process.
     pub(crate) fn close_adapter(&mut self, vgpu: VgpuId) {
         let Some(closed) = self.vgpus.get_mut(vgpu.index()) else {
             return;
@@ -160,8 +161,11 @@ impl Host {
         self.drop_exports_on(vgpu);
         let processes: Vec<Handle> = self.processes.iter().map(|(handle, _)| handle).collect();
         for process in processes {
-            let devices = self.processes.get(process).map(|p| p.devices(vgpu));
-            for device in devices.unwrap_or_default() {
+            let Some(owner) = self.processes.get(process) else {
+                continue;
+            };
+            let before = owner.objects.given_up();
+            for device in owner.devices(vgpu) {
                 self.remove_device(process, device);
             }
             let rest = self.processes.get(process).map(|p| p.of_adapter(vgpu));
@@ -169,6 +173,7 @@ impl Host {
                 self.remove_object(process, handle);
             }
             if let Some(process) = self.processes.get_mut(process) {
+                process.objects.lose_since(before);
                 process.spaces.remove(&vgpu);
                 process.reservations.remove(&vgpu);
             }

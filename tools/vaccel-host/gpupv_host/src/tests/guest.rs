@@ -40,6 +40,14 @@ pub struct Setup {
     pub fence: CreateSyncObjectReply,
 }
 
+impl Setup {
+    pub fn handles(&self) -> Vec<Handle> {
+        let queue = (self.queue.paging_queue, self.queue.sync_object);
+        let fence = self.fence.sync_object;
+        vec![self.device, self.context, queue.0, queue.1, fence]
+    }
+}
+
 impl Guest {
     /// A guest that has negotiated with a host, but sent nothing yet.
     pub fn new(config: HostConfig) -> Self {

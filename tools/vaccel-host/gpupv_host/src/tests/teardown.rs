@@ -220,6 +220,32 @@ fn channels_close() {
     }
 }
 
+/// A guest keeps the handles of what an adapter took along until it ends the process, and takes no
+/// object with an index that is taken. What it destroyed itself is used again.
+#[test]
+fn a_closed_adapter_leaves_its_indexes() {
+    let mut guest = Guest::with_process(modern());
+    let setup = guest.setup();
+    let mut taken = setup.handles();
+    taken.push(guest.allocation(setup.device, &[1]));
+    guest
+        .call(CloseAdapter {
+            adapter: GPU.adapter_handle(),
+            _pad: 0,
+        })
+        .unwrap();
+    guest.call(OpenAdapter::new(guest.version)).unwrap();
+    let setup = guest.setup();
+    for handle in setup.handles() {
+        let known = taken.iter().any(|old| old.index() == handle.index());
+        assert!(!known, "{handle}");
+    }
+    let context = setup.context;
+    guest.call(DestroyContext { context, _pad: 0 }).unwrap();
+    assert_eq!(guest.context(setup.device).index(), context.index());
+    guest.finish();
+}
+
 /// A shader that takes too long hangs its device, one that is refused or kills its runner is a fault.
 #[test]
 fn shader_ends() {
