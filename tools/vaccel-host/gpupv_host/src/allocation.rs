@@ -2,17 +2,18 @@
 //! Creating and destroying allocations and resources (protocol 4.7).
 //!
 //! An allocation is guest memory (a standard one on an existing heap: the guest says how large it
-//! is, then which pages it has), or content in host memory, which its private data describes. Guest
-//! pages count against the limit of the VM, content against that of its GPU, from creation to the
-//! acknowledged destruction, which waits for a running job that could still touch them.
+//! is, then which pages it has), or content in host memory, which its private data describes, or its
+//! size if it is a standard one across adapters. Guest pages count against the limit of the VM,
+//! content against that of its GPU, from creation to the acknowledged destruction, which waits for a
+//! running job that could still touch them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use gpupv::{
-    AllocationFlags, AllocationInfoFlags, CreateAllocation, CreateAllocationFlags,
-    CreateAllocationReply, CreatedAllocation, CreatedAllocations, DestroyAllocation,
-    DestroyAllocationFlags, Handle, List, NtStatus, Request, StandardAllocation,
+    AllocationFlags, AllocationInfo, AllocationInfoFlags, CreateAllocation, CreateAllocationFlags,
+    CreateAllocationReply, CreateAllocationTail, CreatedAllocation, CreatedAllocations,
+    DestroyAllocation, DestroyAllocationFlags, Handle, List, NtStatus, Request, StandardAllocation,
     StandardAllocationType, MAX_CREATE_ALLOCATIONS, PAGE_SIZE,
 };
 use vaccel_isa::{AllocationData, Segment};
@@ -31,15 +32,17 @@ const ON_HEAP: CreateAllocationFlags =
     CreateAllocationFlags::EXISTING_SYSMEM.union(CreateAllocationFlags::STANDARD_ALLOCATION);
 /// Flags any allocation may be created with.
 const COMMON: CreateAllocationFlags = CreateAllocationFlags::CREATE_RESOURCE
+    .union(CreateAllocationFlags::CREATE_SHARED)
+    .union(CreateAllocationFlags::NT_SECURITY_SHARING)
+    .union(CreateAllocationFlags::CROSS_ADAPTER)
     .union(CreateAllocationFlags::NON_SECURE)
     .union(CreateAllocationFlags::READ_ONLY)
     .union(CreateAllocationFlags::CREATE_WRITE_COMBINED)
     .union(CreateAllocationFlags::CREATE_CACHED);
 /// Flags an allocation in host memory may be created with. It starts as zeros in any case.
 const IN_HOST_MEMORY: CreateAllocationFlags = COMMON
-    .union(CreateAllocationFlags::ZEROED)
-    .union(CreateAllocationFlags::CREATE_SHARED)
-    .union(CreateAllocationFlags::NT_SECURITY_SHARING);
+    .union(CreateAllocationFlags::STANDARD_ALLOCATION)
+    .union(CreateAllocationFlags::ZEROED);
 
 /// What an allocation is made from.
 pub struct New {
@@ -65,13 +68,17 @@ impl Host {
         env: &mut dyn Env,
     ) -> Verdict {
         let flags = request.body().flags;
-        if flags.unknown() != 0 {
+        // Sharing is of resources, and by handles that the guest's kernel guards.
+        let shared = flags.contains(CreateAllocationFlags::CREATE_SHARED);
+        let odd = shared != flags.contains(CreateAllocationFlags::NT_SECURITY_SHARING)
+            || (shared && !flags.contains(CreateAllocationFlags::CREATE_RESOURCE));
+        if flags.unknown() != 0 || odd {
             return Err(NtStatus::INVALID_PARAMETER);
         }
-        if flags.bits() & ON_HEAP.bits() == 0 {
-            self.create_in_host_memory(call, request, env)
-        } else {
+        if flags.contains(CreateAllocationFlags::EXISTING_SYSMEM) {
             self.create_on_heap(call, request)
+        } else {
+            self.create_in_host_memory(call, request, env)
         }
     }
 
@@ -81,15 +88,10 @@ impl Host {
         if body.flags.bits() & !supported.bits() != 0 || !body.flags.contains(ON_HEAP) {
             return Err(NtStatus::NOT_SUPPORTED);
         }
-        if tail.infos.len() != 1 || !tail.allocation_data.is_empty() {
+        let (kind, pages) = standard(&tail)?;
+        if kind != StandardAllocationType::EXISTING_HEAP {
             return Err(NtStatus::INVALID_PARAMETER);
         }
-        let (heap, _): (StandardAllocation, _) =
-            gpupv::read(tail.resource_data).map_err(|_| NtStatus::INVALID_PARAMETER)?;
-        if heap.kind != StandardAllocationType::EXISTING_HEAP {
-            return Err(NtStatus::NOT_SUPPORTED);
-        }
-        let pages = whole_pages(heap.size).ok_or(NtStatus::INVALID_PARAMETER)?;
         let pinned = self.pinned_pages.checked_add(pages);
         let pinned = pinned.filter(|pinned| *pinned <= MAX_PINNED_PAGES);
         let pinned = pinned.ok_or(NtStatus::NO_MEMORY)?;
@@ -104,7 +106,13 @@ impl Host {
         let made = self.add_allocations(call, body, vec![new])?;
         self.pinned_pages = pinned;
         let flags = AllocationFlags::EXISTING_SYSMEM | AllocationFlags::CACHED;
-        answer(call, request, &made, &[heap.size], flags)
+        answer(
+            call,
+            request,
+            &made,
+            &[pages.saturating_mul(PAGE_SIZE)],
+            flags,
+        )
     }
 
     /// Content lies in host memory. All or nothing.
@@ -120,24 +128,17 @@ impl Host {
             return Err(NtStatus::NOT_SUPPORTED);
         }
         let write_combined = has(CreateAllocationFlags::CREATE_WRITE_COMBINED);
-        let most = usize::try_from(MAX_CREATE_ALLOCATIONS).unwrap_or(usize::MAX);
-        let both = write_combined && has(CreateAllocationFlags::CREATE_CACHED);
-        // Sharing is of resources, and by handles that the guest's kernel guards.
-        let shared = has(CreateAllocationFlags::CREATE_SHARED);
-        let odd = shared != has(CreateAllocationFlags::NT_SECURITY_SHARING)
-            || (shared && !has(CreateAllocationFlags::CREATE_RESOURCE));
-        if both || odd || tail.infos.is_empty() || tail.infos.len() > most {
+        if write_combined && has(CreateAllocationFlags::CREATE_CACHED) {
             return Err(NtStatus::INVALID_PARAMETER);
         }
-        let mut asked = Vec::new();
-        for (info, data) in tail.allocations() {
-            let data = AllocationData::from_bytes(data);
-            let data = data.filter(|_| info.flags == AllocationInfoFlags::EMPTY);
-            let data = data.ok_or(NtStatus::INVALID_PARAMETER)?;
-            let bytes = data.size.checked_next_multiple_of(PAGE_SIZE);
-            let pages = bytes.and_then(whole_pages).ok_or(NtStatus::NO_MEMORY)?;
-            asked.push((pages, data.segment));
-        }
+        let asked = if has(CreateAllocationFlags::STANDARD_ALLOCATION) {
+            match standard(&tail)? {
+                (StandardAllocationType::CROSS_ADAPTER, pages) => vec![(pages, Segment::NonLocal)],
+                _ => return Err(NtStatus::INVALID_PARAMETER),
+            }
+        } else {
+            described(&tail)?
+        };
         self.check_place(call, body, asked.len())?;
         let sizes: Vec<u64> = asked.iter().map(|(pages, _)| *pages).collect();
         let contents = self.create_contents(call, &sizes, env)?;
@@ -306,6 +307,34 @@ impl Host {
         }
         Ok(call.done(request)?.held(hold))
     }
+}
+
+/// Kind and pages of the one standard allocation.
+fn standard(tail: &CreateAllocationTail<'_>) -> Result<(StandardAllocationType, u64), NtStatus> {
+    let (heap, _): (StandardAllocation, _) =
+        gpupv::read(tail.resource_data).map_err(|_| NtStatus::INVALID_PARAMETER)?;
+    let pages = whole_pages(heap.size).filter(|_| tail.infos.len() == 1);
+    let pages = pages.filter(|_| tail.allocation_data.is_empty());
+    Ok((heap.kind, pages.ok_or(NtStatus::INVALID_PARAMETER)?))
+}
+
+/// Pages and segments of allocations that are described by private data. A priority of their own
+/// does not come with the message; it is for later.
+fn described(tail: &CreateAllocationTail<'_>) -> Result<Vec<(u64, Segment)>, NtStatus> {
+    let most = usize::try_from(MAX_CREATE_ALLOCATIONS).unwrap_or(usize::MAX);
+    if tail.infos.is_empty() || tail.infos.len() > most {
+        return Err(NtStatus::INVALID_PARAMETER);
+    }
+    let known = AllocationInfoFlags::OVERRIDE_PRIORITY.bits();
+    let describe = |(info, data): (AllocationInfo, &[u8])| {
+        let data = AllocationData::from_bytes(data);
+        let data = data.filter(|_| info.flags.bits() & !known == 0);
+        let data = data.ok_or(NtStatus::INVALID_PARAMETER)?;
+        let bytes = data.size.checked_next_multiple_of(PAGE_SIZE);
+        let pages = bytes.and_then(whole_pages).ok_or(NtStatus::NO_MEMORY)?;
+        Ok((pages, data.segment))
+    };
+    tail.allocations().map(describe).collect()
 }
 
 /// The answer to a creation; private data comes back as it was given.

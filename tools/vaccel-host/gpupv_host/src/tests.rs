@@ -2,6 +2,7 @@
 //! Conversations with the host, as guests have them.
 
 mod accounts;
+mod allocation_kinds;
 mod bring_up;
 mod budget;
 mod compute;

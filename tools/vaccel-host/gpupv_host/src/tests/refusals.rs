@@ -98,7 +98,7 @@ fn allocation_rules() {
     let huge = guest.heap(setup.device, 1 << 60, none);
     assert_eq!(huge, Err(NtStatus::NO_MEMORY));
     let shared = guest.heap(setup.device, 4096, CreateAllocationFlags::CREATE_SHARED);
-    assert_eq!(shared, Err(NtStatus::NOT_SUPPORTED));
+    assert_eq!(shared, Err(BAD), "no resource, not by handle");
     let unknown = CreateAllocationFlags::from_bits(1 << 30);
     assert_eq!(guest.heap(setup.device, 4096, unknown), Err(BAD));
     let half = CreateAllocation {
