@@ -3,7 +3,10 @@
 
 use std::sync::Arc;
 
-use gpupv::{Command, CommandHeader, Handle, NoFixedReply, NtStatus, Request, Version, MAX_REPLY};
+use gpupv::{
+    Command, CommandHeader, Handle, NoFixedReply, NtStatus, Reply, Request, Version, Wire,
+    MAX_REPLY,
+};
 
 use crate::backing::Backing;
 use crate::choices::Choices;
@@ -127,6 +130,18 @@ impl Call {
             bare(forced.status)
         } else {
             self.failure(request, forced.status)
+        }
+    }
+
+    /// The payload that says a command was malformed: the fixed part of its reply, if that can say
+    /// so. What the guest expects behind it is not known.
+    pub fn malformed<C: Command>(&self) -> Vec<u8> {
+        let status = NtStatus::INVALID_PARAMETER;
+        match C::Reply::failure(status) {
+            Some(reply) if C::reply_fixed_len(self.version) == size_of::<C::Reply>() => {
+                reply.bytes().to_vec()
+            }
+            _ => bare(status),
         }
     }
 

@@ -179,9 +179,14 @@ impl Host {
         handler: Handler<C>,
         env: &mut dyn Env,
     ) -> Result<(), NtStatus> {
-        let request = message
-            .parse::<C>()
-            .map_err(|_| NtStatus::INVALID_PARAMETER)?;
+        let Ok(request) = message.parse::<C>() else {
+            tracing::debug!(command = C::ID.name(), "malformed");
+            if let Some(to) = call.completion {
+                let payload = call.malformed::<C>();
+                self.reply(to, &payload, env);
+            }
+            return Ok(());
+        };
         let verdict = match call.forced {
             Some(Forced {
                 status,

@@ -52,6 +52,27 @@ fn malformed_messages() {
     assert!(guest.world.completions.is_empty());
 }
 
+/// A command whose counts announce more than there is fails in the shape of its reply.
+#[test]
+fn malformed_commands() {
+    let mut guest = Guest::with_process(modern());
+    let setup = guest.setup();
+    let body = MakeResident {
+        paging_queue: setup.queue.paging_queue,
+        ..MakeResident::default()
+    };
+    let request = Request::new(body, List::EMPTY).unwrap();
+    guest.exchange(&request).unwrap();
+    let (_, mut message) = guest.sent.pop().unwrap();
+    // The count of allocations, behind both headers.
+    message[16 + 36] = 100;
+    let transaction = guest.raw(Channel::Vgpu(GPU), &message, true);
+    let payload = guest.completion(transaction).unwrap();
+    let reply = request.parse_reply(guest.version, &payload).unwrap().reply;
+    assert_eq!((payload.len(), reply.status), (24, BAD));
+    guest.finish();
+}
+
 /// Handles that do not exist, are of another kind, of another process or of another device.
 #[test]
 fn wrong_handles() {
