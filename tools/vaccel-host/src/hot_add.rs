@@ -13,7 +13,7 @@ use gpupv_host::{PerSegment, VgpuConfig, VgpuId, MAX_VGPUS};
 use vmm::pci::PciBus;
 use vmm::SparseMemory;
 
-use crate::cli::{PciArg, RunArgs};
+use crate::cli::{GpuKindArg, PciArg, RunArgs};
 use crate::device::Device;
 use crate::engines;
 use crate::gpu_function::GpuFunction;
@@ -63,6 +63,7 @@ pub fn vgpu_config(args: &RunArgs, number: u32, engine: &dyn Engine) -> VgpuConf
             non_local: args.gpu_memory_non_local.max(args.budget_non_local),
         },
         commit_limit: args.commit_limit,
+        compute_only: args.gpu_kind == GpuKindArg::Compute,
         engine: engine.info(),
         ..VgpuConfig::numbered(number)
     }
@@ -108,5 +109,28 @@ impl Device {
         self.slots.functions.push(function);
         self.offer_vgpu(vgpu)?;
         Ok(vgpu)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use engine::BuiltIn;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    /// Virtual GPUs are of the kind that was asked for, those that are added later too.
+    #[test]
+    fn kinds() {
+        for (kind, compute_only) in [("compute", true), ("render", false)] {
+            let line = ["vaccel-host", "run", "--kernel=k", "--initrd=i"];
+            let line = line.iter().chain([&"--gpu-kind", &kind]);
+            let Command::Run(args) = Cli::try_parse_from(line).unwrap().command else {
+                panic!("{kind}");
+            };
+            let config = vgpu_config(&args, 1, &BuiltIn);
+            assert_eq!(config.compute_only, compute_only, "{kind}");
+        }
     }
 }
