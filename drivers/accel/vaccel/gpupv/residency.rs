@@ -72,7 +72,7 @@ pub struct EvictReply {
 }
 
 wire_struct!(EvictReply = 8);
-reply!(EvictReply, zero);
+reply!(EvictReply, short);
 
 /// Lets the host take the memory of allocations or resources when it needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]

@@ -13,6 +13,9 @@ use crate::choices::Choices;
 use crate::env::{Channel, VgpuId};
 use crate::job::JobId;
 
+/// Payloads come in multiples of so many bytes.
+const CHANNEL_GRAIN: usize = 8;
+
 /// The answer of a command, whatever its handler would say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Forced {
@@ -129,24 +132,51 @@ impl Call {
         if forced.bare {
             bare(forced.status)
         } else {
-            self.failure(request, forced.status)
+            self.in_full(request, forced.status)
         }
     }
 
     /// The payload that says a command was malformed: the fixed part of its reply, if that can say
     /// so. What the guest expects behind it is not known.
-    pub fn malformed<C: Command>(&self) -> Vec<u8> {
+    pub fn malformed<C: Command>(&self, choices: &Choices) -> Vec<u8> {
         let status = NtStatus::INVALID_PARAMETER;
-        match C::Reply::failure(status) {
-            Some(reply) if C::reply_fixed_len(self.version) == size_of::<C::Reply>() => {
-                reply.bytes().to_vec()
-            }
-            _ => bare(status),
+        match C::Reply::failure(status).filter(|_| self.tells::<C>()) {
+            Some(reply) => reply.bytes().to_vec(),
+            None => self.shorter(C::reply_fixed_len(self.version), status, choices),
         }
     }
 
     /// The payload that says a command failed, in the shape of its reply.
-    pub fn failure<C: Command>(&self, request: &Request<'_, C>, status: NtStatus) -> Vec<u8> {
+    pub fn failure<C: Command>(
+        &self,
+        request: &Request<'_, C>,
+        status: NtStatus,
+        choices: &Choices,
+    ) -> Vec<u8> {
+        if self.tells::<C>() {
+            self.in_full(request, status)
+        } else {
+            self.shorter(request.reply_len(self.version), status, choices)
+        }
+    }
+
+    /// Whether a reply of full length can say that its command failed.
+    fn tells<C: Command>(&self) -> bool {
+        C::Reply::failure(NtStatus::UNSUCCESSFUL).is_some()
+            && C::reply_fixed_len(self.version) == size_of::<C::Reply>()
+    }
+
+    /// What is shorter than a reply of `len` bytes, by which guests know a failure: a status alone,
+    /// unless the channel's padding makes it as long. A reply of no length hides every failure.
+    fn shorter(&self, len: usize, status: NtStatus, choices: &Choices) -> Vec<u8> {
+        if (1..=CHANNEL_GRAIN).contains(&len) && !choices.status_as_short_reply {
+            Vec::new()
+        } else {
+            bare(status)
+        }
+    }
+
+    fn in_full<C: Command>(&self, request: &Request<'_, C>, status: NtStatus) -> Vec<u8> {
         let len = request.reply_len(self.version).max(size_of::<NtStatus>());
         if len > MAX_REPLY {
             return bare(status);

@@ -29,6 +29,8 @@ pub struct Choices {
     pub running_time: RunningTime,
     /// Completions whose content is not known have a status in them.
     pub status_in_empty_replies: bool,
+    /// A failure is a bare status also where guests take that for the reply.
+    pub status_as_short_reply: bool,
 }
 
 /// Which values a submission to a hardware queue can name.
@@ -71,6 +73,7 @@ impl Default for Choices {
             async_failure_stops: true,
             running_time: RunningTime::HundredNanoseconds,
             status_in_empty_replies: false,
+            status_as_short_reply: false,
         }
     }
 }
@@ -185,6 +188,12 @@ pub const CHOICES: &[Choice] = &[
         values: ["empty", "status"],
         about: "completions of CLOSEADAPTER and DESTROYPAGINGQUEUE are empty, or have a status",
         set: |config, usual| config.choices.status_in_empty_replies = !usual,
+    },
+    Choice {
+        name: "short-failures",
+        values: ["empty", "status"],
+        about: "failures whose bare status would pass for the reply are empty, or that status",
+        set: |config, usual| config.choices.status_as_short_reply = !usual,
     },
 ];
 

@@ -182,7 +182,7 @@ impl Host {
         let Ok(request) = message.parse::<C>() else {
             tracing::debug!(command = C::ID.name(), "malformed");
             if let Some(to) = call.completion {
-                let payload = call.malformed::<C>();
+                let payload = call.malformed::<C>(&self.config.choices);
                 self.reply(to, &payload, env);
             }
             return Ok(());
@@ -215,7 +215,7 @@ impl Host {
                 if let Some(to) = call.completion {
                     let payload = match call.forced {
                         Some(forced) => call.forced_failure(&request, forced),
-                        None => call.failure(&request, status),
+                        None => call.failure(&request, status, &self.config.choices),
                     };
                     self.reply(to, &payload, env);
                 }

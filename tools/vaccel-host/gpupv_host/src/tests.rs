@@ -21,6 +21,7 @@ mod refusals;
 mod scale;
 mod share;
 mod shared_fences;
+mod short_failures;
 mod sync_contexts;
 mod teardown;
 mod update;
