@@ -47,7 +47,10 @@ pub fn end(node: BorrowedFd<'_>, number: u32, handle: u32) -> io::Result<i32> {
 
 /// The adapters that there are.
 pub fn adapters(node: BorrowedFd<'_>) -> io::Result<Vec<wire::AdapterInfo>> {
-    let mut arg = wire::EnumAdapters::default();
+    let mut arg = wire::EnumAdapters {
+        filter: wire::WITH_COMPUTE_ONLY,
+        ..wire::EnumAdapters::default()
+    };
     // SAFETY: without room only the number is written.
     unsafe { call(node, wire::ENUM_ADAPTERS, &mut arg)? };
     let mut found = vec![wire::AdapterInfo::default(); arg.count as usize];

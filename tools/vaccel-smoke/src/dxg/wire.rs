@@ -35,10 +35,11 @@ structures! {
         move_regions: u32 = 16,
     }
     /// Which adapters there are; without room, how many.
-    EnumAdapters, 16 {
-        count: u32 = 0,
-        reserved: u32 = 4,
-        adapters: u64 = 8,
+    EnumAdapters, 24 {
+        filter: u64 = 0,
+        count: u32 = 8,
+        reserved: u32 = 12,
+        adapters: u64 = 16,
     }
     /// An adapter by its LUID.
     OpenAdapter, 12 {
@@ -241,8 +242,10 @@ structures! {
     }
 }
 
-/// Number of `EnumAdapters2`.
-pub const ENUM_ADAPTERS: u32 = 0x14;
+/// Number of `EnumAdapters3`.
+pub const ENUM_ADAPTERS: u32 = 0x3e;
+/// Its filter: compute accelerators too, which are left out otherwise.
+pub const WITH_COMPUTE_ONLY: u64 = 1;
 /// Number of `OpenAdapterFromLuid`.
 pub const OPEN_ADAPTER: u32 = 0x01;
 /// Number of `CloseAdapter`.
@@ -344,7 +347,6 @@ mod tests {
                 size_of::<DestroyAllocation>(),
                 0xc018_4713,
             ),
-            (ENUM_ADAPTERS, size_of::<EnumAdapters>(), 0xc010_4714),
             (CLOSE_ADAPTER, HANDLE, 0xc004_4715),
             (DESTROY_DEVICE, HANDLE, 0xc004_4719),
             (DESTROY_PAGING_QUEUE, HANDLE, 0xc004_471c),
@@ -353,6 +355,7 @@ mod tests {
             (CPU_SIGNAL, size_of::<CpuSignal>(), 0xc020_4731),
             (GPU_SIGNAL, size_of::<GpuSignal>(), 0xc050_4732),
             (CPU_WAIT, size_of::<CpuWait>(), 0xc028_473a),
+            (ENUM_ADAPTERS, size_of::<EnumAdapters>(), 0xc018_473e),
         ];
         for (number, size, expected) in all {
             assert_eq!(request(number, size), expected, "{number:#x}");
