@@ -15,7 +15,7 @@
 //! kmemleak
 //! allow TEXT
 //! run [name=N] [timeout=S] [expect=CODE[,CODE]|any] [capture=text|tap|json|none]
-//!     [census=check|skip] [env=K=V]... [fatal] -- PROGRAM ARG...
+//!     ["says=TEXT"] [census=check|skip] [env=K=V]... [fatal] -- PROGRAM ARG...
 //! ```
 //!
 //! Words are split at blanks; double quotes keep blanks, and inside them `\"` and `\\` stand for
@@ -107,10 +107,12 @@ pub struct Run {
     pub command: Vec<String>,
     /// Limit.
     pub timeout: Duration,
-    /// Exit codes that pass; empty: any.
+    /// Exit codes that pass, 128 and its number for a signal; empty: any code, and no signal.
     pub expect: Vec<i32>,
     /// What to do with standard output.
     pub capture: Capture,
+    /// What standard output has to contain.
+    pub says: Option<String>,
     /// Whether the census is compared afterwards.
     pub census: bool,
     /// Variables beyond the fixed ones.
@@ -297,6 +299,7 @@ fn parse_run(words: &[&str]) -> Result<(Action, bool), String> {
         timeout: Duration::from_secs(120),
         expect: vec![0],
         capture: Capture::Text,
+        says: None,
         census: true,
         environment: Vec::new(),
     };
@@ -325,6 +328,7 @@ fn parse_run(words: &[&str]) -> Result<(Action, bool), String> {
                     _ => return Err(format!("unknown capture \"{value}\"")),
                 }
             }
+            Some(("says", value)) => run.says = Some(value.to_owned()),
             // "zero" is the older word for "check".
             Some(("census", "check" | "zero")) => run.census = true,
             Some(("census", "skip")) => run.census = false,
@@ -386,7 +390,7 @@ mod tests {
         assert_eq!(plain.expect, [0]);
         assert!(plain.census);
         let step = one(
-            "run name=x timeout=1.5 expect=0,77 capture=tap census=skip env=A=b=c fatal -- p \"q r\" -- s",
+            "run name=x timeout=1.5 expect=0,77 capture=tap \"says=not ok\" census=skip env=A=b=c fatal -- p \"q r\" -- s",
         );
         assert!(step.fatal);
         let Action::Run(full) = step.action else {
@@ -396,6 +400,7 @@ mod tests {
         assert_eq!(full.timeout, Duration::from_millis(1500));
         assert_eq!(full.expect, [0, 77]);
         assert_eq!(full.capture, Capture::Tap);
+        assert_eq!(full.says.as_deref(), Some("not ok"));
         assert!(!full.census);
         assert_eq!(full.environment, [("A".to_owned(), "b=c".to_owned())]);
         assert_eq!(full.command, ["p", "q r", "--", "s"]);

@@ -156,6 +156,7 @@ mod tests {
             timeout,
             expect: vec![0],
             capture: Capture::Json,
+            says: None,
             census: false,
             environment: vec![("GREETING".into(), "hello".into())],
         })
@@ -196,6 +197,7 @@ mod tests {
             timeout: LONG,
             expect: vec![0],
             capture: Capture::Text,
+            says: None,
             census: false,
             environment: Vec::new(),
         };

@@ -194,6 +194,7 @@ impl Runner {
                     }
                 }
                 judge_output(run.capture, &outcome.stdout, report);
+                judge_words(run.says.as_deref(), &outcome.stdout, report);
             }
             Err(error) => report.fail(format!("{}: {error}", run.command.join(" "))),
         }
@@ -231,6 +232,9 @@ impl Runner {
     }
 }
 
+/// What a signal adds to its number to be an exit code, as in a shell.
+const SIGNALLED: i32 = 128;
+
 fn judge_end(run: &Run, end: End, report: &mut Report) {
     match end {
         End::Exit(code) => {
@@ -241,7 +245,9 @@ fn judge_end(run: &Run, end: End, report: &mut Report) {
         }
         End::Signal(signal) => {
             report.signal = Some(signal);
-            report.fail(format!("killed by signal {signal}"));
+            if !run.expect.contains(&(SIGNALLED + signal)) {
+                report.fail(format!("killed by signal {signal}"));
+            }
         }
         End::Timeout => report.fail(format!("not done after {:?}", run.timeout)),
         End::Stuck => report.fail("cannot be killed: it hangs in the kernel"),
@@ -267,6 +273,16 @@ fn judge_output(capture: Capture, stdout: &[u8], report: &mut Report) {
                 report.fail(format!("the output is no JSON: {error}"));
             }
         },
+    }
+}
+
+/// Looks for what standard output has to contain.
+fn judge_words(says: Option<&str>, stdout: &[u8], report: &mut Report) {
+    match says {
+        Some(text) if !String::from_utf8_lossy(stdout).contains(text) => {
+            report.fail(format!("the output does not say \"{text}\""));
+        }
+        _ => {}
     }
 }
 
@@ -318,6 +334,7 @@ mod tests {
             timeout: Duration::from_secs(1),
             expect,
             capture: Capture::Text,
+            says: None,
             census: false,
             environment: Vec::new(),
         }
@@ -335,6 +352,8 @@ mod tests {
         assert_eq!(judge(vec![0], End::Exit(1)), Status::Fail);
         assert_eq!(judge(vec![], End::Exit(1)), Status::Pass);
         assert_eq!(judge(vec![], End::Signal(11)), Status::Fail);
+        assert_eq!(judge(vec![0], End::Signal(11)), Status::Fail);
+        assert_eq!(judge(vec![139], End::Signal(11)), Status::Pass);
         assert_eq!(judge(vec![], End::Timeout), Status::Fail);
     }
 
@@ -351,6 +370,19 @@ mod tests {
         assert_eq!(judge(Capture::Json, "{}"), Status::Pass);
         assert_eq!(judge(Capture::Json, "{"), Status::Fail);
         assert_eq!(judge(Capture::Text, ""), Status::Pass);
+    }
+
+    /// Proves that words that are asked for have to be there.
+    #[test]
+    fn words_are_judged() {
+        let judge = |says, text: &str| {
+            let mut report = Report::new("run", 1, 1);
+            judge_words(says, text.as_bytes(), &mut report);
+            report.status
+        };
+        assert_eq!(judge(None, ""), Status::Pass);
+        assert_eq!(judge(Some("EIO"), "it failed: EIO (5)"), Status::Pass);
+        assert_eq!(judge(Some("EIO"), "ok"), Status::Fail);
     }
 
     /// Proves that a busy module is tried again and another error is not.
