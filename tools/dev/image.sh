@@ -7,9 +7,13 @@
 # runs vaccel-survive gets it; one that runs vaccel-interop gets that, and the
 # shared libraries that it needs.
 #
+# What a plan says in "# scenario:" lines is one JSON document, for the host: it is
+# put beside the initial file system, as NAME.scenario.
+#
 #   image.sh packaged|debug PLAN      PLAN: a name in tools/dev/plan
 #   image.sh outer                    the outer machine's kernel and modules,
-#                                     for hosts whose KVM boots no kernel;
+#                                     for hosts whose KVM boots no kernel, and
+#                                     a list of what Vulkan in software needs;
 #                                     prints its folder
 
 . "$(dirname "$0")/lib.sh"
@@ -85,9 +89,24 @@ make_outer() {
     touch "$outer/.complete"
 }
 
+# list_vulkan: what shaders need in the outer machine, a line for each file: its
+# path there, a tabulator, its path here.
+list_vulkan() {
+    local root folder=/usr/lib/x86_64-linux-gnu driver=/usr/share/vulkan/icd.d/lvp_icd.json path
+    root=$("$REPO/tools/dev/root.sh")
+    for path in "$driver" "$folder/libvulkan.so.1" "$folder/libvulkan_lvp.so" \
+        $("$REPO/tools/dev/in-root" ldd "$folder/libvulkan_lvp.so" "$folder/libvulkan.so.1" |
+            grep -o '/[^ :]* ' | sort -u); do
+        [ -r "$root$path" ] || die "the build root lacks $path"
+        printf '%s\t%s\n' "$path" "$(readlink -f "$root$path")"
+    done >"$outer/vulkan.list.new.$$"
+    mv "$outer/vulkan.list.new.$$" "$outer/vulkan.list"
+}
+
 if [ "${1:-}" = outer ]; then
     outer=$CACHE/outer-$release
     [ -e "$outer/.complete" ] || locked outer make_outer
+    list_vulkan
     ln -sfn "$(basename "$outer")" "$CACHE/outer"
     printf '%s\n' "$outer"
     exit
@@ -144,6 +163,10 @@ while IFS= read -r line; do
         ;;
     esac
 done <"$template" >"$tree/etc/vaccel/plan"
+rm -f "$tree.scenario"
+if grep -q '^# scenario:' "$template"; then
+    sed -n 's/^# scenario://p' "$template" >"$tree.scenario"
+fi
 (cd "$tree" && find . -mindepth 1 | LC_ALL=C sort |
     "$REPO/tools/dev/in-root" cpio --quiet -o -H newc -R 0:0) >"$image.new"
 mv "$image.new" "$image"

@@ -7,6 +7,7 @@
 //! end when the handle is dropped and their job is over.
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::path::PathBuf;
 use std::sync::mpsc::{self, Sender};
 use std::sync::Arc;
 use std::thread;
@@ -32,15 +33,24 @@ pub fn engine(args: &RunArgs) -> Result<Arc<dyn Engine>> {
     if args.engine == EngineArg::BuiltIn {
         return Ok(Arc::new(BuiltIn));
     }
+    let program = worker_program(args)?;
+    let shaders =
+        ShaderProcess::start(&program).context("--engine spirv has no compute shaders")?;
+    Ok(Arc::new(ShaderEngine::new(shaders)))
+}
+
+/// The program that runs compute shaders.
+///
+/// # Errors
+///
+/// Fails if the one that was asked for is not there.
+pub fn worker_program(args: &RunArgs) -> Result<PathBuf> {
     let program = match &args.spirv_worker {
         // A worker starts in another folder.
         Some(program) => program.canonicalize(),
         None => std::env::current_exe().map(|own| own.with_file_name(WORKER)),
     };
-    let program = program.context("cannot find the program of --engine spirv")?;
-    let shaders =
-        ShaderProcess::start(&program).context("--engine spirv has no compute shaders")?;
-    Ok(Arc::new(ShaderEngine::new(shaders)))
+    program.context("cannot find the program of --engine spirv")
 }
 
 /// The thread of one engine. It ends when this is dropped.

@@ -25,18 +25,19 @@ mod results;
 mod scenario;
 mod tcg;
 mod trace;
+mod vulkan_files;
 mod world;
 
 use std::fs::File;
 use std::io::Write;
 use std::process::ExitCode;
 
-use anyhow::{bail, Context, Result};
+use anyhow::{Context, Result};
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 use accel::Accelerator;
-use cli::{Cli, Command, EngineArg, RunArgs};
+use cli::{Cli, Command, RunArgs};
 use results::Sink;
 
 /// Environment variable that chooses the log lines.
@@ -77,10 +78,6 @@ fn run(args: &RunArgs) -> Result<u8> {
     eprintln!("vaccel-host: {accelerator}");
     match accelerator {
         Accelerator::Kvm => guest::run(args, sink),
-        // What the worker loads is not in the emulated machine.
-        Accelerator::Tcg(_) if args.engine == EngineArg::Spirv => bail!(
-            "--engine spirv needs KVM on this machine: in the emulated one there is no Vulkan driver"
-        ),
         Accelerator::Tcg(_) => tcg::run(args, sink),
     }
 }

@@ -4,7 +4,8 @@
 //! The outer machine boots a packaged kernel with an initramfs made here: this program as `/init`,
 //! the KVM modules, the guest's kernel and initramfs, and the arguments of the run. Its console is
 //! the guest's; its second serial port carries results and the exit status ([`crate::results`]), its
-//! third one the trace, if there is to be one.
+//! third one the trace, if there is to be one. Where shaders are to run, the program that runs them
+//! is in it too, with a Vulkan driver in software and the libraries of both ([`crate::vulkan_files`]).
 //! The temporary folder is removed when the run is over, however it went.
 
 use std::fs::{self, File};
@@ -15,10 +16,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
 
-use crate::cli::{AccelArg, RunArgs};
+use crate::cli::{AccelArg, EngineArg, RunArgs};
 use crate::cpio::Archive;
+use crate::engines;
 use crate::results::{self, Sink};
 use crate::scenario::Scenario;
+use crate::vulkan_files;
 
 /// Folder of the outer machine's kernel and modules, in place of the cache's.
 const OUTER_VARIABLE: &str = "VACCEL_OUTER_DIR";
@@ -32,6 +35,9 @@ const TRIPLE_FAULT: &str = "Triple fault";
 const NOT_FOUND: i32 = 127;
 /// Names tried for the temporary folder.
 const ATTEMPTS: u32 = 16;
+/// Variables of the worker in the outer machine: it runs few instructions of a shader, and compiling them
+/// takes the time. So narrow vectors, and no optimisation.
+const WORKER_ENVIRONMENT: &str = " GALLIVM_PERF=nopt LP_NATIVE_VECTOR_WIDTH=128";
 /// How often the emulator is looked at.
 const POLL: Duration = Duration::from_millis(50);
 /// Time for the outer machine to end by itself after the inner run's own time is over.
@@ -56,6 +62,8 @@ pub mod place {
     pub const INITRD: &str = "/guest/initrd";
     /// The scenario, if there is one.
     pub const SCENARIO: &str = "/guest/scenario.json";
+    /// The program that runs compute shaders, if there is one.
+    pub const SPIRV_WORKER: &str = "/guest/spirv-worker";
     /// The port that the trace leaves by.
     pub const TRACE: &str = "/dev/ttyS2";
     /// The arguments of the run, as JSON.
@@ -101,11 +109,18 @@ fn run_once(args: &RunArgs, sink: &mut Sink) -> Result<End> {
 
     let memory = (args.memory + size * 3 + OUTER_MEMORY) >> 20;
     let mut machine = Machine(
-        command(&outer.join("vmlinuz"), &initramfs, &channel, &log, memory)
-            .args(clock(args))
-            .args(args.trace.as_deref().map(trace_port).unwrap_or_default())
-            .spawn()
-            .context("cannot start setpriv (package util-linux)")?,
+        command(
+            &outer.join("vmlinuz"),
+            &initramfs,
+            &channel,
+            &log,
+            memory,
+            args.engine,
+        )
+        .args(clock(args))
+        .args(args.trace.as_deref().map(trace_port).unwrap_or_default())
+        .spawn()
+        .context("cannot start setpriv (package util-linux)")?,
     );
     let limit = Duration::from_secs(args.timeout) + GRACE;
     let status = match machine.wait(limit, &channel)? {
@@ -180,6 +195,11 @@ fn write_initramfs(path: &Path, outer: &Path, args: &RunArgs) -> Result<u64> {
         Scenario::read(scenario)?;
         archive.file(relative(place::SCENARIO), &read(scenario)?)?;
     }
+    let worker = spirv_worker(args)?;
+    if let Some(worker) = &worker {
+        archive.file(relative(place::SPIRV_WORKER), &read(worker)?)?;
+        vulkan_files::add(&mut archive, outer)?;
+    }
     let inner = RunArgs {
         kernel: place::KERNEL.into(),
         initrd: place::INITRD.into(),
@@ -188,6 +208,7 @@ fn write_initramfs(path: &Path, outer: &Path, args: &RunArgs) -> Result<u64> {
         results: None,
         scenario: args.scenario.as_ref().map(|_| place::SCENARIO.into()),
         trace: args.trace.as_ref().map(|_| place::TRACE.into()),
+        spirv_worker: worker.map(|_| place::SPIRV_WORKER.into()),
         ..args.clone()
     };
     archive.file(relative(place::ARGS), &serde_json::to_vec(&inner)?)?;
@@ -204,6 +225,14 @@ fn write_initramfs(path: &Path, outer: &Path, args: &RunArgs) -> Result<u64> {
     Ok(fs::metadata(path)?.len())
 }
 
+/// The program that runs compute shaders, if they are asked for.
+fn spirv_worker(args: &RunArgs) -> Result<Option<PathBuf>> {
+    match args.engine {
+        EngineArg::BuiltIn => Ok(None),
+        EngineArg::Spirv => engines::worker_program(args).map(Some),
+    }
+}
+
 fn relative(path: &str) -> &str {
     path.trim_start_matches('/')
 }
@@ -214,6 +243,7 @@ fn command(
     channel: &Path,
     log: &Path,
     memory_mib: u64,
+    engine: EngineArg,
 ) -> Command {
     // The emulator must not outlive this program, however this program ends. Its processors take turns
     // in one thread: with a thread each, nested virtualisation loses machines under load.
@@ -233,7 +263,7 @@ fn command(
         .arg(kernel)
         .arg("-initrd")
         .arg(initramfs)
-        .args(["-append", &command_line()])
+        .args(["-append", &command_line(engine)])
         .stdin(Stdio::null());
     command
 }
@@ -260,12 +290,15 @@ fn clock(args: &RunArgs) -> &'static [&'static str] {
     }
 }
 
-/// Command line of the outer kernel, which hands the log filter on as an environment variable.
-fn command_line() -> String {
+/// Command line of the outer kernel, which hands words that it does not know on as environment variables.
+fn command_line(engine: EngineArg) -> String {
     // With periodic ticks an interrupt that is lost is only late. The kernel's check that the timer ticks fails
     // when this machine is so busy that the emulator gets no turn.
     let mut line =
         String::from("console=ttyS0 quiet panic=-1 reboot=k nohz=off highres=off no_timer_check");
+    if engine == EngineArg::Spirv {
+        line.push_str(WORKER_ENVIRONMENT);
+    }
     if let Ok(filter) = std::env::var(crate::LOG_VARIABLE) {
         line.push_str(&format!(" {}={filter}", crate::LOG_VARIABLE));
     }

@@ -15,7 +15,7 @@ use crate::socket::{prepare, Timed};
 use crate::StartError;
 
 /// Beginnings of the names of environment variables that a worker gets: what chooses the driver.
-const ENVIRONMENT: [&str; 4] = ["VK_", "MESA_", "LP_", "LD_LIBRARY_PATH"];
+const ENVIRONMENT: [&str; 5] = ["VK_", "MESA_", "LP_", "GALLIVM_", "LD_LIBRARY_PATH"];
 
 /// A running worker, killed when dropped.
 #[derive(Debug)]
