@@ -51,6 +51,14 @@ pub fn jobs(report: &Value) -> Vec<Job> {
     tests.into_iter().flatten().map(job).collect()
 }
 
+impl Job {
+    /// Whether it is verified, or is one that the host's engine cannot do: shaders on the built-in one.
+    pub fn is_fine(&self) -> bool {
+        let lacks = |note: &String| note.starts_with("the engine lacks ");
+        self.verified || self.status == Status::Skip && self.note.as_ref().is_some_and(lacks)
+    }
+}
+
 /// The first device of `vaccel-smoke list`, in a few words.
 pub fn accelerator(list: Option<&Value>) -> String {
     let device = list
@@ -138,8 +146,12 @@ impl Demo {
         }
         line(String::new());
         let verified = self.jobs.iter().filter(|job| job.verified).count();
+        let skipped = match self.jobs.iter().filter(|job| job.status == Status::Skip) {
+            skipped if skipped.clone().count() == 0 => String::new(),
+            skipped => format!(", {} skipped,", skipped.count()),
+        };
         line(format!(
-            "{verified} of {} jobs verified in {:.0} s: {}",
+            "{verified} of {} jobs verified{skipped} in {:.0} s: {}",
             self.jobs.len(),
             self.seconds,
             if self.ok { "ok" } else { "FAILED" }
@@ -163,11 +175,15 @@ mod tests {
              "speed": {"value": 100.0, "unit": "images/s"}, "figures": [], "reason": "row 3"},
             {"name": "quiet", "status": "pass", "verified": false},
             {"name": "odd"},
+            {"name": "shader", "status": "skip", "reason": "the engine lacks DispatchSpirv"},
+            {"name": "sparse", "status": "skip", "reason": "the driver lacks sparse"},
         ]});
         let jobs = jobs(&report);
         assert_eq!(jobs[0].speed.as_deref(), Some("1.5 MB/s"));
         let verified: Vec<bool> = jobs.iter().map(|job| job.verified).collect();
-        assert_eq!(verified, [true, false, false, false]);
+        assert_eq!(verified, [true, false, false, false, false, false]);
+        let fine: Vec<bool> = jobs.iter().map(Job::is_fine).collect();
+        assert_eq!(fine, [true, false, false, false, true, false]);
         let demo = Demo {
             schema: 1,
             ok: false,
@@ -181,6 +197,6 @@ mod tests {
         };
         let table = demo.table();
         assert!(table.contains("digits  NO"), "{table}");
-        assert!(table.ends_with("1 of 4 jobs verified in 1 s: FAILED\n"));
+        assert!(table.ends_with("1 of 6 jobs verified, 2 skipped, in 1 s: FAILED\n"));
     }
 }

@@ -2,7 +2,7 @@
 //! The steps that `make test`, `make check` and `make demo` are made of.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
@@ -40,6 +40,8 @@ pub const SELFTESTS: &str = "vaccel-selftests";
 pub const INTEROP: &str = "vaccel-interop";
 /// What the driver survives.
 pub const SURVIVE: &str = "vaccel-survive";
+/// What runs compute shaders for the host.
+pub const SPIRV_WORKER: &str = "vaccel-spirv-worker";
 /// DMA debugging looks at our driver alone: the kernel's udmabuf maps segments for its own device that
 /// are longer than that says it can.
 const CMDLINE: &str = "console=ttyS0 loglevel=5 panic=-1 dma_debug_driver=vaccel";
@@ -254,6 +256,10 @@ pub fn machine(
     let mut command = host_command(run, boot, initrd, 60 * minutes);
     command.arg("--results").arg(&results);
     command.args(host_arguments(&plan_text));
+    let scenario = Path::new(initrd).with_extension("scenario");
+    if scenario.exists() {
+        command.arg("--scenario").arg(scenario);
+    }
     let expected = if culprit.is_some() { 1 } else { 0 };
     // The guest's own exit status comes back as the host's.
     command = expect_status(command, expected);

@@ -9,6 +9,7 @@ mod gemm;
 mod host_memory;
 mod oversubscribe;
 mod reduce;
+mod shader;
 mod share;
 mod sparse;
 mod spin;
@@ -32,6 +33,8 @@ pub struct Bench {
     pub device: Device,
     /// Arrays.
     pub data: Data,
+    /// What the test may take.
+    pub timeout: Duration,
     /// Until when the test must be done.
     pub deadline: Deadline,
 }
@@ -76,6 +79,11 @@ pub const ALL: &[Job] = &[
     sparse::JOB,
     share::JOB,
     sync::JOB,
+    shader::ADD,
+    shader::REDUCE,
+    shader::GEMM,
+    shader::INVALID,
+    shader::ENDLESS,
     digits::JOB,
 ];
 

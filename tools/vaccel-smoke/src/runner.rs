@@ -130,6 +130,7 @@ fn run_test(
         let bench = Bench {
             device: device.clone(),
             data: data.clone(),
+            timeout,
             deadline: Deadline::after(timeout),
         };
         let (sender, receiver) = mpsc::channel();
