@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use vmbus_server::Version;
 use vmm::Backend;
 
+use crate::trace_diff::TraceDiffArgs;
+
 /// Runs a Linux guest that sees Hyper-V with virtual GPUs.
 #[derive(Debug, Parser)]
 #[command(version, about)]
@@ -25,6 +27,9 @@ pub enum Command {
     /// Of an option that is given twice the last one counts.
     #[command(args_override_self = true)]
     Run(Box<RunArgs>),
+    /// Compare two traces. The exit status is 0 if they say the same, 1 if they differ, 2 if they cannot
+    /// be compared.
+    TraceDiff(TraceDiffArgs),
     /// Write the manual page, for packages.
     #[command(hide = true)]
     Man,
@@ -262,7 +267,7 @@ mod tests {
     fn parsed(line: &str) -> RunArgs {
         match Cli::try_parse_from(line.split(' ')).unwrap().command {
             Command::Run(args) => *args,
-            Command::Man => panic!("{line}"),
+            Command::TraceDiff(_) | Command::Man => panic!("{line}"),
         }
     }
 

@@ -25,6 +25,7 @@ mod results;
 mod scenario;
 mod tcg;
 mod trace;
+mod trace_diff;
 mod vulkan_files;
 mod world;
 
@@ -50,15 +51,16 @@ fn main() -> ExitCode {
     if outer::is_outer() {
         outer::main();
     }
-    let outcome = match Cli::parse().command {
-        Command::Run(args) => run(&args),
-        Command::Man => man::write(&mut std::io::stdout()).map(|()| 0),
+    let (outcome, failed) = match Cli::parse().command {
+        Command::Run(args) => (run(&args), FAILED),
+        Command::TraceDiff(args) => (trace_diff::run(&args), trace_diff::TROUBLE),
+        Command::Man => (man::write(&mut std::io::stdout()).map(|()| 0), FAILED),
     };
     match outcome {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             print_error(&error);
-            ExitCode::from(FAILED)
+            ExitCode::from(failed)
         }
     }
 }
