@@ -95,7 +95,15 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
             steps::module(&run);
             steps::module_clippy(&run);
             steps::module_doc(&run);
-            steps::user_space(&run, &[steps::SELFTESTS, steps::INTEROP, steps::SURVIVE, steps::SPIRV_WORKER]);
+            steps::user_space(
+                &run,
+                &[
+                    steps::SELFTESTS,
+                    steps::INTEROP,
+                    steps::SURVIVE,
+                    steps::SPIRV_WORKER,
+                ],
+            );
             run.lanes(on_packaged_kernel, on_debug_kernel);
             finish("test", run)
         }
@@ -129,6 +137,7 @@ fn on_packaged_kernel(run: &Runner) {
         ("hot-add", 10),
         ("vmbus-4.0", 10),
         ("vmbus-5.1", 10),
+        ("scenario", 10),
         ("spirv", 10),
         ("synic-user", 10),
         ("smp", 10),
