@@ -57,7 +57,7 @@ pub struct RunArgs {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=16))]
     pub vgpu: u8,
     /// What virtual GPUs are. Some guests hide accelerators from programs that do not ask for them.
-    #[arg(long, value_enum, default_value_t = GpuKindArg::Compute)]
+    #[arg(long, value_enum, default_value_t = GpuKindArg::Render)]
     pub gpu_kind: GpuKindArg,
     /// Interface version the GPU-PV host offers: 40 (current) or 27 (legacy).
     #[arg(long, default_value_t = 40)]
@@ -298,7 +298,7 @@ mod tests {
         assert_eq!(budgets, (1 << 30, 1 << 30));
         assert_eq!((back.async_messages, back.tdr_ms), (false, 0));
         assert_eq!(back.engine, EngineArg::BuiltIn);
-        assert_eq!(back.gpu_kind, GpuKindArg::Compute);
+        assert_eq!(back.gpu_kind, GpuKindArg::Render);
         assert!(!back.count_instructions);
         assert_eq!(back.synic.backend(), None);
     }
@@ -307,7 +307,7 @@ mod tests {
     #[test]
     fn other_hosts_round_trip() {
         let line = "vaccel-host run --kernel k --initrd i --async-messages --tdr-ms 2000 \
-                    --vmbus-version 4.1 --pci vmbus --vpci-version 1.2 --synic user --gpu-kind render";
+                    --vmbus-version 4.1 --pci vmbus --vpci-version 1.2 --synic user --gpu-kind compute";
         let args = parsed(line);
         let text = serde_json::to_string(&args).unwrap();
         let back: RunArgs = serde_json::from_str(&text).unwrap();
@@ -316,7 +316,7 @@ mod tests {
         assert_eq!(back.pci, PciArg::Vmbus);
         assert_eq!(back.vpci_version, vpci::Version::V1_2);
         assert_eq!(back.synic.backend(), Some(Backend::UserSpace));
-        assert_eq!(back.gpu_kind, GpuKindArg::Render);
+        assert_eq!(back.gpu_kind, GpuKindArg::Compute);
     }
 
     /// Choices add up, survive the way to the outer machine, are checked at once, and are all in the
