@@ -5,10 +5,6 @@
 use kernel::prelude::*;
 
 use crate::bindings::uapi;
-use crate::driver::{
-    DrmDevice,
-    DrmFile, //
-};
 use crate::gpupv::NtStatus;
 use crate::host_error::{
     HostError,
