@@ -10,10 +10,13 @@ use serde::Serialize;
 use serde_json::Value;
 
 /// Parts of the names of fields whose numbers a run chooses for itself.
-const CHOSEN: [&str; 14] = [
-    "address", "va", "gpa", "pfn", "page", "pages", "process", "handle", "luid", "event", "time",
-    "clock", "base", "cookie",
+const CHOSEN: [&str; 15] = [
+    "address", "va", "gpa", "pfn", "page", "pages", "pointer", "process", "handle", "luid",
+    "event", "time", "clock", "base", "cookie",
 ];
+
+/// A field of CREATEDEVICE: where the guest wants to hear of errors, a number of the guest's.
+const ERROR_CODE: &str = "error_code";
 
 /// Two values of one field.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -100,8 +103,8 @@ fn is_chosen(name: &str, value: &Value) -> bool {
             .is_some_and(|digits| digits.bytes().any(|d| d != b'0')),
         Value::Number(number) if number.as_u64() != Some(0) => {
             let own = name.rsplit('.').next().unwrap_or(name);
-            own.split(|c: char| !c.is_ascii_alphabetic())
-                .any(|word| CHOSEN.contains(&word))
+            let mut words = own.split(|c: char| !c.is_ascii_alphabetic());
+            own == ERROR_CODE || words.any(|word| CHOSEN.contains(&word))
         }
         _ => name == "luid" && value.is_string(),
     }

@@ -9,6 +9,10 @@ use serde_json::{Map, Value};
 /// Members of a line that are never the same in two runs, or that `fields` says better.
 const IGNORED: [&str; 2] = ["ns", "transaction"];
 
+/// The command whose list is the pages of an object. A run gives a page to one object after the other, so they
+/// do not even correspond: what counts is how many there are.
+const PAGES: &str = "SETEXISTINGSYSMEMPAGES";
+
 /// A command with its answer, or a message that has none.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Exchange {
@@ -92,6 +96,16 @@ fn name(members: &Map<String, Value>) -> String {
 fn kept(mut members: Map<String, Value>) -> Map<String, Value> {
     for name in IGNORED {
         members.remove(name);
+    }
+    if word(&members, "command") == Some(PAGES) {
+        let tail = members
+            .get_mut("fields")
+            .and_then(|fields| fields.get_mut("tail"));
+        if let Some(Value::Array(pages)) = tail {
+            let count = pages.len();
+            pages.clear();
+            pages.push(count.into());
+        }
     }
     let vmbus = word(&members, "kind") == Some("vmbus");
     if vmbus || members.contains_key("fields") {

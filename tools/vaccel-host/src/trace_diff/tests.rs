@@ -126,6 +126,29 @@ fn inserted() {
     assert_eq!(found, [("only-a", "B"), ("only-b", "X")]);
 }
 
+/// Pages of guest memory are counted, not compared; pointers and the like correspond.
+#[test]
+fn pages_and_pointers() {
+    let run = |pages: Value, pointer: u32| {
+        [
+            command(
+                1,
+                "SETEXISTINGSYSMEMPAGES",
+                json!({"body": {"n": 1}, "tail": pages}),
+            ),
+            command(2, "CREATEDEVICE", json!({"body": {"error_code": pointer}})),
+            command(3, "SETGUESTDATA", json!({"guest_pointer": pointer})),
+        ]
+    };
+    let one = run(json!([7, 8]), 13);
+    assert_eq!(differences(&one, &run(json!([8, 8]), 14)), []);
+    let found = differences(&one, &run(json!([7]), 13));
+    assert_eq!(
+        found[0].2,
+        [("fields.tail[0]".to_owned(), json!(2), json!(1))]
+    );
+}
+
 /// What is no trace is refused with its line, and so is one with a gap.
 #[test]
 fn errors() {
