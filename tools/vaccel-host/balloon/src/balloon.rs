@@ -230,6 +230,7 @@ impl Balloon {
             wanted = wanted
                 .checked_sub(count)
                 .ok_or_else(|| wrong("more than was asked for"))?;
+            self.work = Work::Giving(wanted);
             if count == 0 || !self.held.insert(*range) {
                 return Err(wrong("none, or given before"));
             }
@@ -237,9 +238,12 @@ impl Balloon {
                 return Err(wrong("not RAM"));
             }
         }
-        self.work = Work::Giving(wanted);
         if !more {
             self.work = Work::Nothing;
+            // Who gave all of it may be asked for more; who did not has no more.
+            if wanted == 0 {
+                self.ask(env);
+            }
             self.give_back(env);
         }
         Ok(())

@@ -113,6 +113,20 @@ fn changes() {
     assert_eq!(balloon.state().held_pages, 1);
 }
 
+/// A target that was raised while the guest was giving is gone to when it has given all it was asked for.
+#[test]
+fn raised_meanwhile() {
+    let (mut balloon, mut owner) = connected();
+    balloon.set_target(4, &mut owner).unwrap();
+    balloon.set_target(10, &mut owner).unwrap();
+    assert_eq!(kinds(&mut owner), [6]);
+    balloon
+        .message(&given(&[(16, 4)], false), &mut owner)
+        .unwrap();
+    assert_eq!(owner.sent[0][8], 6, "what is missing");
+    assert_eq!(balloon.outcome(), Outcome::Busy);
+}
+
 /// What a message of the host cannot hold follows when the guest has taken the first part.
 #[test]
 fn many_ranges() {
