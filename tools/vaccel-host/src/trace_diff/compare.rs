@@ -15,6 +15,9 @@ const CHOSEN: [&str; 15] = [
     "event", "time", "clock", "base", "cookie",
 ];
 
+/// How the names of fields begin or end that count something in pages.
+const COUNTS: (&str, &str) = ("num_", "_in_pages");
+
 /// A field of CREATEDEVICE: where the guest wants to hear of errors, a number of the guest's.
 const ERROR_CODE: &str = "error_code";
 
@@ -104,7 +107,8 @@ fn is_chosen(name: &str, value: &Value) -> bool {
         Value::Number(number) if number.as_u64() != Some(0) => {
             let own = name.rsplit('.').next().unwrap_or(name);
             let mut words = own.split(|c: char| !c.is_ascii_alphabetic());
-            own == ERROR_CODE || words.any(|word| CHOSEN.contains(&word))
+            let counts = own.starts_with(COUNTS.0) || own.ends_with(COUNTS.1);
+            own == ERROR_CODE || (!counts && words.any(|word| CHOSEN.contains(&word)))
         }
         _ => name == "luid" && value.is_string(),
     }

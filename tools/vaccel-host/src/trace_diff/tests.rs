@@ -180,3 +180,20 @@ fn text() {
         "! A (vgpu 0; lines 1, 1)\n    fields.n: 1 / 2\n"
     );
 }
+
+/// How many pages there are is nothing that a run chooses.
+#[test]
+fn counts() {
+    for field in ["size_in_pages", "num_pages"] {
+        let run = |pages: u64| {
+            vec![command(
+                1,
+                "MAP",
+                json!({ field: pages, "gpu_va": pages << 12 }),
+            )]
+        };
+        let found = differences(&run(16), &run(17));
+        let fields = vec![(format!("fields.{field}"), json!(16), json!(17))];
+        assert_eq!(found, [("changed", "MAP".to_owned(), fields)]);
+    }
+}
