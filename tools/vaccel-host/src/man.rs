@@ -13,6 +13,15 @@ use crate::cli::Cli;
 /// What is not said by an option: title, text.
 const SECTIONS: &[(&str, &[&str])] = &[
     (
+        "COMPARING TRACES",
+        &[
+            "vaccel-host trace-diff [--json] A B says what two traces, written with --trace, differ in: commands \
+             that are in one only, and fields whose values differ. Times, transaction ids and the bytes of known \
+             messages do not count, and handles, identifiers and addresses only have to correspond. Its exit \
+             status is 0 if the traces say the same, 1 if they differ, 2 if they cannot be compared.",
+        ],
+    ),
+    (
         "EXIT STATUS",
         &[
             "The status that the guest set before it powered off. 1 without one: the machine could not be made, \
@@ -35,7 +44,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Writes the page: one for the program, whose only visible command is `run`.
+/// Writes the page: one for the program, whose command is `run`; the others have a section.
 ///
 /// # Errors
 ///
@@ -88,6 +97,10 @@ mod tests {
             options += 1;
         }
         assert!(options > 20);
+        let diff = program.find_subcommand("trace-diff").unwrap();
+        for option in diff.get_arguments().filter_map(clap::Arg::get_long) {
+            assert!(page.contains(&format!("--{option}")), "--{option}");
+        }
         assert!(page.contains("vaccel-host run"), "{page}");
         for (title, _) in SECTIONS {
             assert!(page.contains(title), "{title}");
