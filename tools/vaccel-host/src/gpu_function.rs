@@ -7,12 +7,15 @@ use gpupv_host::PciWindow;
 use vmm::pci::Header;
 use vmm::PciFunction;
 
+/// 3D controller: a render device, as Windows hosts show it.
+const CLASS_RENDER: u32 = 0x03_0200;
 /// Processing accelerator.
-const CLASS: u32 = 0x12_0000;
+const CLASS_COMPUTE: u32 = 0x12_0000;
 
 /// The PCI function of one virtual GPU.
 pub struct GpuFunction {
     header: Header,
+    class: u32,
     window: PciWindow,
     present: AtomicBool,
 }
@@ -20,8 +23,13 @@ pub struct GpuFunction {
 impl GpuFunction {
     /// Makes the function of a window.
     pub fn new(window: PciWindow) -> Self {
+        let class = match window.device() {
+            gpupv::PCI_DEVICE_RENDER => CLASS_RENDER,
+            _ => CLASS_COMPUTE,
+        };
         Self {
-            header: Header::new(window.vendor(), window.device(), CLASS),
+            header: Header::new(window.vendor(), window.device(), class),
+            class,
             window,
             present: AtomicBool::new(true),
         }
@@ -32,7 +40,7 @@ impl GpuFunction {
         vpci::Function {
             vendor: self.window.vendor(),
             device: self.window.device(),
-            class: CLASS,
+            class: self.class,
             serial,
         }
     }
@@ -89,7 +97,7 @@ mod tests {
             u32::from_le_bytes(word)
         };
         assert_eq!(read(0) & 0xFFFF, 0x1414);
-        assert_eq!(read(8) >> 8, CLASS);
+        assert_eq!(read(8) >> 8, CLASS_COMPUTE);
         assert_eq!(read(0x10), 0);
         assert_eq!(read(0xD0), 40);
         // An empty slot reads as ones, and what is written to it is lost.
