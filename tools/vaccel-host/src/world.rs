@@ -23,7 +23,7 @@ use vmm::{RegionMapper, Synic};
 use vpci::Bus;
 
 use crate::engines::Engines;
-use crate::pci::{Buses, Port};
+use crate::pci::{Buses, Place, Port};
 use crate::trace::Trace;
 pub use gpu_memory::GpuMemories;
 use gpu_memory::{GpuMemory, MappedSpace};
@@ -102,6 +102,12 @@ impl World {
             });
         }
         Some(result)
+    }
+
+    /// Notes that the bus of a GPU's function is gone, and the function with it.
+    pub fn lose_bus(&mut self, vgpu: VgpuId) {
+        self.pci.set_place(vgpu, Place::Gone);
+        self.with_bus(vgpu, |bus, port| bus.set_present(false, port));
     }
 
     /// Calls the balloon, if there is one, and sends what that says.
@@ -330,6 +336,9 @@ impl Effects for Wiring<'_> {
     }
 
     fn channel_released(&mut self, channel: ChannelId) {
-        self.world.offered.remove(&channel);
+        // The server takes a channel back by itself too, from a guest that broke the rules.
+        if let Some(Purpose::Pci(vgpu)) = self.world.offered.remove(&channel) {
+            self.world.lose_bus(vgpu);
+        }
     }
 }

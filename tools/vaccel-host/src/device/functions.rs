@@ -25,6 +25,8 @@ impl Device {
             return self.unplug(vgpu, how);
         };
         match (place, how.unwrap_or(Removal::Eject)) {
+            // It was to come back.
+            (Place::Gone, _) if self.cancel_late(Purpose::Pci(vgpu)) => control::ok(),
             (Place::Missing | Place::Gone, _) => {
                 control::refused("the function of this virtual GPU is gone already (add-function)")
             }
@@ -63,9 +65,13 @@ impl Device {
                 self.put_back(vgpu);
                 control::ok()
             }
-            Some(Place::Ejecting(_) | Place::Gone) => {
-                let end = self.world.now_ns().saturating_add(OFFER_PATIENCE);
-                self.late_offers.push((Purpose::Pci(vgpu), end));
+            Some(place @ (Place::Ejecting(_) | Place::Gone)) => {
+                let gone = match place {
+                    Place::Ejecting(end) => end,
+                    _ => self.world.now_ns(),
+                };
+                let end = gone.saturating_add(OFFER_PATIENCE);
+                self.offer_later(Purpose::Pci(vgpu), end);
                 control::ok()
             }
         }
@@ -87,13 +93,6 @@ impl Device {
         self.world.pci.set_place(vgpu, Place::Present);
         self.world
             .with_bus(vgpu, |bus, port| bus.set_present(true, port));
-    }
-
-    /// Notes that the bus was taken back by the host.
-    pub(super) fn bus_rescinded(&mut self, vgpu: VgpuId) {
-        self.world.pci.set_place(vgpu, Place::Gone);
-        self.world
-            .with_bus(vgpu, |bus, port| bus.set_present(false, port));
     }
 
     /// A function on bus 0.
@@ -122,7 +121,7 @@ impl Device {
     fn lose_bus(&mut self, vgpu: VgpuId) {
         if let Err(error) = self.rescind(Purpose::Pci(vgpu)) {
             tracing::debug!(%error, "a PCI bus");
-            self.bus_rescinded(vgpu);
+            self.world.lose_bus(vgpu);
         }
     }
 }

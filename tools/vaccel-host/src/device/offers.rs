@@ -7,6 +7,7 @@ use vmbus_server::{Guid, Offer};
 
 use super::Device;
 use crate::control::Target;
+use crate::pci::Place;
 use crate::world::Purpose;
 use crate::{ballooning, pci};
 
@@ -26,18 +27,29 @@ impl Device {
         }
         self.offer(Purpose::Gpu(Channel::Global))?;
         for vgpu in vgpus {
-            self.offer_vgpu(vgpu)?;
+            // A scenario may have added it, with its channels.
+            if !self.is_offered(Purpose::Gpu(Channel::Vgpu(vgpu))) {
+                self.offer_vgpu(vgpu)?;
+            }
         }
         Ok(())
     }
 
-    /// Offers the channels of a virtual GPU.
+    fn is_offered(&self, purpose: Purpose) -> bool {
+        self.world
+            .offered
+            .values()
+            .any(|offered| *offered == purpose)
+    }
+
+    /// Offers the channels of a virtual GPU; not the bus of a function that was taken away with it.
     ///
     /// # Errors
     ///
     /// Fails if the server has no room for them.
     pub(crate) fn offer_vgpu(&mut self, vgpu: VgpuId) -> Result<()> {
-        if self.world.pci.has(vgpu) {
+        let place = self.world.pci.place(vgpu);
+        if place.is_some_and(|place| place != Place::Gone) {
             self.offer(Purpose::Pci(vgpu))?;
         }
         self.offer(Purpose::Gpu(Channel::Vgpu(vgpu)))
@@ -47,8 +59,12 @@ impl Device {
         let offer = self.describe(purpose)?;
         let id = self.with_server(|server, wiring| server.offer(offer, wiring))?;
         self.world.offered.insert(id, purpose);
-        if let Purpose::Pci(vgpu) = purpose {
-            self.put_back(vgpu);
+        self.cancel_late(purpose);
+        match purpose {
+            Purpose::Pci(vgpu) if self.world.pci.place(vgpu) == Some(Place::Gone) => {
+                self.put_back(vgpu);
+            }
+            _ => {}
         }
         Ok(())
     }
@@ -71,6 +87,19 @@ impl Device {
             Purpose::Balloon => Offer::new(Guid(balloon::CHANNEL_CLASS), ballooning::INSTANCE),
         };
         Ok(offer)
+    }
+
+    /// Makes an offer as soon as the guest has let go of the old channel, or not at all after `end`.
+    pub(super) fn offer_later(&mut self, purpose: Purpose, end: u64) {
+        self.cancel_late(purpose);
+        self.late_offers.push((purpose, end));
+    }
+
+    /// Forgets an offer that was to be made later. Whether there was one.
+    pub(super) fn cancel_late(&mut self, purpose: Purpose) -> bool {
+        let before = self.late_offers.len();
+        self.late_offers.retain(|(late, _)| *late != purpose);
+        self.late_offers.len() < before
     }
 
     /// Makes the offers that rules and added functions asked for, as soon as the guest has let go of the old
@@ -98,9 +127,10 @@ impl Device {
         let mut offers = self.world.offered.iter().rev();
         let found = offers.find(|(_, offered)| **offered == purpose);
         let id = *found.context("no such channel is offered")?.0;
+        self.cancel_late(purpose);
         self.with_server(|server, wiring| server.rescind(id, wiring))?;
         if let Purpose::Pci(vgpu) = purpose {
-            self.bus_rescinded(vgpu);
+            self.world.lose_bus(vgpu);
         }
         Ok(())
     }

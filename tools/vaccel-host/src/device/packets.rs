@@ -43,8 +43,9 @@ impl Device {
                 Purpose::Balloon => self.balloon_message(id, &packet),
             }
             self.obey_rules();
-            if !self.world.open.contains_key(&id) {
-                // A rule had it rescinded.
+            let failed = self.world.failed.iter().any(|(failed, _)| *failed == id);
+            if failed || !self.world.open.contains_key(&id) {
+                // A violation ends it, or a rule had it rescinded.
                 break;
             }
         }

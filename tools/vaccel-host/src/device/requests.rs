@@ -115,10 +115,10 @@ impl Device {
             match request {
                 Request::Offer(target) => {
                     let end = self.world.now_ns().saturating_add(OFFER_PATIENCE);
-                    let purpose = self.target(target);
-                    self.late_offers
-                        .extend(purpose.ok().map(|purpose| (purpose, end)));
-                    self.offer_late_ones();
+                    if let Ok(purpose) = self.target(target) {
+                        self.offer_later(purpose, end);
+                        self.offer_late_ones();
+                    }
                 }
                 request => match self.carry_out(request) {
                     Ok(answer) => tracing::debug!(%answer, "done"),
