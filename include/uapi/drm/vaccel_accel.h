@@ -1308,7 +1308,7 @@ struct drm_vaccel_event {
  * The @size bytes at @arg_offset go to the host's driver; its answer, of the same size, replaces
  * them. Neither is looked into: handles of this interface mean nothing in there.
  *
- * Only escapes to the driver are passed on, and none that every driver knows, in whose data a guest
+ * Only escapes to the driver are passed on, and no known ones (flag bit 6), in whose data a guest
  * would have to translate handles: else -EOPNOTSUPP. An answer has no place for a status: where
  * @size is 4 or less, a refusal of the host cannot be told from an answer.
  */
