@@ -266,12 +266,12 @@ fn survive_briefly(run: &Runner) {
         .all(|plan| run.passed(&format!("vm-debug-{plan}")));
     let report = survive::Survive::new(documents.concat(), passed, 9);
     let written = write_json(&run.repo.join("out/survive.json"), &report);
-    let verdict = written.map(|()| Vec::new());
-    run.done(
-        "survive-report",
-        begin,
-        verdict.map_err(|error| format!("{error:#}")),
-    );
+    let verdict = match written {
+        Ok(()) if report.ok => Ok(Vec::new()),
+        Ok(()) => Err(report.table()),
+        Err(error) => Err(format!("{error:#}")),
+    };
+    run.done("survive-report", begin, verdict);
 }
 
 fn soak(run: Runner) -> anyhow::Result<bool> {

@@ -274,26 +274,29 @@ fn signal_until(node: &Path, lose: impl FnOnce() -> Result) -> Result {
     let device = Device::open(node)?;
     let vm = device.create_vm(VmFlags::empty())?;
     let fence = fence(&vm)?;
+    let end = Instant::now() + PATIENCE;
     std::thread::scope(|scope| {
         let signaller = scope.spawn(|| {
             let mut value = 1;
             loop {
                 match fence.signal(value) {
-                    Ok(()) => value += 1,
-                    Err(error) => return error,
+                    Ok(()) if Instant::now() < end => value += 1,
+                    Ok(()) => return None,
+                    Err(error) => return Some(error),
                 }
             }
         });
         std::thread::sleep(Duration::from_millis(20));
         lose()?;
         match signaller.join() {
-            Ok(error) => ensure(
+            Ok(Some(error)) => ensure(
                 // EREMOTEIO: a host that has forgotten the fence with the process.
                 [ENODEV, EIO, EREMOTEIO]
                     .map(Some)
                     .contains(&error.errno().map(|errno| errno.0)),
                 error.to_string(),
             ),
+            Ok(None) => failed("signals go on when the virtual GPU is gone"),
             Err(_) => failed("the thread that signals has panicked"),
         }
     })
