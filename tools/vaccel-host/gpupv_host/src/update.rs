@@ -4,9 +4,10 @@
 //! When the context reaches them they are made in their order, then the fence is set; later work of
 //! the context sees them, a job that runs already does not. Everything that can be checked is
 //! checked when the message comes. What cannot: an allocation may be gone by then, and leaves a
-//! range without access; ranges may be too many, and then the device is out of memory.
+//! range without access; ranges may be too many, and then the device is out of memory. A copy takes
+//! what is there when it is made, and no access where nothing is.
 //!
-//! That a host sets the fence when the changes are made, and that "do not wait" changes nothing for
+//! That, that a host sets the fence when the changes are made, and that "do not wait" changes nothing for
 //! one that makes them at once, is inferred.
 
 use std::sync::Arc;
@@ -26,14 +27,21 @@ use crate::process::Process;
 use crate::va::{self, Place, Target, VaError};
 use crate::work::{Work, WorkQueue};
 
-/// A range that gets a new target.
+/// A range that leads somewhere else.
 #[derive(Debug)]
 pub struct Change {
     base: u64,
     pages: u64,
-    target: Target,
-    /// Whose memory the target is, or none.
-    allocation: Handle,
+    new: New,
+}
+
+/// Where a changed range leads.
+#[derive(Debug)]
+enum New {
+    /// To a target, with whose memory it is, or none.
+    Target(Target, Handle),
+    /// Where the range at this address does.
+    CopyOf(u64),
 }
 
 /// Changes that belong together.
@@ -98,6 +106,12 @@ impl Host {
         call.done(request)
     }
 
+    /// Ranges of a process on a virtual GPU.
+    fn ranges_of(&self, process: Handle, vgpu: VgpuId) -> usize {
+        let spaces = self.process(process).map(|process| &process.spaces);
+        spaces.map_or(0, |spaces| spaces.get(&vgpu).map_or(0, va::VaSpace::ranges))
+    }
+
     /// Changes queued to all contexts.
     fn queued_changes(&self) -> usize {
         let queued = |(vgpu, owner): &(VgpuId, Owner)| {
@@ -110,8 +124,11 @@ impl Host {
 
     /// Makes changes that a context has reached.
     pub(crate) fn apply(&mut self, vgpu: VgpuId, owner: Owner, update: Update, env: &mut dyn Env) {
-        // Each may cut a range in two.
-        let new = update.changes.len().saturating_mul(2);
+        // Each may cut a range in two, and a copy brings as many as there may be at its source.
+        let count = update.changes.len().saturating_mul(2);
+        let copies = update.changes.iter().filter(|change| change.is_copy());
+        let there = self.ranges_of(owner.process, vgpu).saturating_add(count);
+        let new = copies.count().saturating_mul(there).saturating_add(count);
         let made = if self.has_room(0, new) {
             let process = self.process_mut(owner.process);
             process.and_then(|process| Ok(process.change(vgpu, update.changes)?))
@@ -134,20 +151,30 @@ impl Host {
     }
 }
 
+impl Change {
+    const fn is_copy(&self) -> bool {
+        matches!(self.new, New::CopyOf(_))
+    }
+}
+
 impl Process {
     fn change(&mut self, vgpu: VgpuId, changes: Vec<Change>) -> Result<(), VaError> {
         for change in changes {
-            let there = match &change.target {
+            let (target, allocation) = match change.new {
+                New::Target(target, allocation) => (target, allocation),
+                New::CopyOf(from) => {
+                    let space = self.spaces.entry(vgpu).or_default();
+                    space.copy(from, change.base, change.pages)?;
+                    continue;
+                }
+            };
+            let there = match &target {
                 Target::Memory { backing, .. } => self
-                    .allocation(vgpu, change.allocation)
+                    .allocation(vgpu, allocation)
                     .is_ok_and(|allocation| Arc::ptr_eq(&allocation.backing, backing)),
                 Target::NoAccess | Target::Zero => true,
             };
-            let target = if there {
-                change.target
-            } else {
-                Target::NoAccess
-            };
+            let target = if there { target } else { Target::NoAccess };
             let space = self.spaces.entry(vgpu).or_default();
             space.map(Place::At(change.base), change.pages, target)?;
         }
@@ -199,8 +226,7 @@ fn change(
                 return Ok(Change {
                     base,
                     pages: pages(size)?,
-                    target,
-                    allocation: Handle::NONE,
+                    new: New::Target(target, Handle::NONE),
                 });
             }
             let object = process.allocation_of(call.vgpu, device, allocation)?;
@@ -221,8 +247,7 @@ fn change(
             Ok(Change {
                 base,
                 pages: pages(size)?,
-                target: memory(object, first, pages(size)?, write)?,
-                allocation,
+                new: New::Target(memory(object, first, pages(size)?, write)?, allocation),
             })
         }
         GpuVaChange::Unmap {
@@ -238,10 +263,24 @@ fn change(
             Ok(Change {
                 base,
                 pages: pages(size)?,
-                target: without_memory(protection)?.unwrap_or(Target::NoAccess),
-                allocation: Handle::NONE,
+                new: New::Target(
+                    without_memory(protection)?.unwrap_or(Target::NoAccess),
+                    Handle::NONE,
+                ),
             })
         }
-        GpuVaChange::Copy { .. } => Err(NtStatus::NOT_SUPPORTED),
+        GpuVaChange::Copy {
+            source,
+            size,
+            destination,
+        } => {
+            va::check_bytes(source, size)?;
+            va::check_bytes(destination, size)?;
+            Ok(Change {
+                base: destination,
+                pages: pages(size)?,
+                new: New::CopyOf(source),
+            })
+        }
     }
 }

@@ -205,6 +205,31 @@ impl VaTable {
         }
     }
 
+    /// Where the pages from `first` up to `end` lead, in parts; those in no range lead to nothing.
+    fn parts(&self, first: u64, end: u64) -> Vec<(u64, VaRange)> {
+        let start = self.find(first).map_or(first, |(start, _)| start);
+        let mut parts = Vec::new();
+        let mut next = first;
+        let nothing = |from: u64, to: u64| {
+            let pages = to.saturating_sub(from);
+            let target = Target::NoAccess;
+            (pages > 0).then_some((from, VaRange { pages, target }))
+        };
+        for (at, range) in self.ranges.range(start..end) {
+            let from = first.max(*at);
+            let to = at.saturating_add(range.pages).min(end);
+            parts.extend(nothing(next, from));
+            let part = VaRange {
+                pages: to.saturating_sub(from),
+                target: range.target.skip(from.saturating_sub(*at)),
+            };
+            parts.push((from, part));
+            next = to;
+        }
+        parts.extend(nothing(next, end));
+        parts
+    }
+
     /// How many of the pages from `first` up to `end` are in ranges.
     fn covered(&self, first: u64, end: u64) -> u64 {
         let start = self.find(first).map_or(first, |(start, _)| start);
@@ -314,6 +339,30 @@ impl VaSpace {
         Ok(base)
     }
 
+    /// Has pages at `to` lead where those at `from` do, replacing what is there; pages in no range lead to
+    /// nothing. Both places may overlap: what counts is what was there before.
+    ///
+    /// # Errors
+    ///
+    /// When a place is outside of the space, or there would be too many ranges; then nothing changes.
+    pub fn copy(&mut self, from: u64, to: u64, pages: u64) -> Result<(), VaError> {
+        let (from, to) = (page_of(from)?, page_of(to)?);
+        let parts = self.table.parts(from, check(from, pages)?);
+        let end = check(to, pages)?;
+        // What is at either end of the place may be cut in two.
+        let ranges = self.ranges().saturating_add(parts.len());
+        if ranges.saturating_add(2) > MAX_VA_RANGES {
+            return Err(VaError::Full);
+        }
+        let table = Arc::make_mut(&mut self.table);
+        table.carve(to, end);
+        for (at, part) in parts {
+            table.insert(to.saturating_add(at.saturating_sub(from)), part);
+        }
+        self.gaps.take(to, end);
+        Ok(())
+    }
+
     /// Gives pages back. All of them must be reserved or mapped.
     ///
     /// # Errors
@@ -417,6 +466,46 @@ mod tests {
         assert_eq!(space.free(MIB, 5 * PAGE), Err(VaError::Taken));
         assert_eq!(space.free(MIB, 4 * PAGE), Ok(()));
         assert_eq!(space.ranges(), 0);
+    }
+
+    /// A copy leads where its source did, part by part, to nothing where nothing was; it may overlap its
+    /// source, and what else was at its place is cut.
+    #[test]
+    fn copies() {
+        let mut space = VaSpace::default();
+        let page = MIB / PAGE;
+        let (backing, target) = memory(4);
+        space.map(Place::At(MIB), 4, target).unwrap();
+        space
+            .map(Place::At(MIB + 6 * PAGE), 2, Target::Zero)
+            .unwrap();
+        space.copy(MIB + PAGE, MIB + 2 * PAGE, 6).unwrap();
+        let expected = [
+            (page, 2, "memory"),
+            (page + 2, 3, "memory"),
+            (page + 5, 2, "none"),
+            (page + 7, 1, "zero"),
+        ];
+        assert_eq!(targets(&space), expected);
+        let first = |page| match space.table.find(page).unwrap().1.target {
+            Target::Memory { first, .. } => first,
+            _ => panic!("no memory"),
+        };
+        assert_eq!((first(page), first(page + 2)), (0, 1));
+        // Both parts go with the allocation.
+        space.forget(&backing);
+        assert!(targets(&space).iter().all(|(.., name)| *name != "memory"));
+        assert_eq!(space.copy(0, MIB, 1), Err(VaError::Range));
+        assert_eq!(space.copy(MIB, 1 << 47, 1), Err(VaError::Range));
+        assert_eq!(space.copy(MIB, MIB + 1, 1), Err(VaError::Range));
+        let before = targets(&space);
+        for at in 0..MAX_VA_RANGES as u64 / 2 {
+            let place = Place::At(2 * MIB + 2 * at * PAGE);
+            space.map(place, 1, Target::Zero).unwrap();
+        }
+        let full = space.copy(2 * MIB, 1 << 40, MAX_VA_RANGES as u64);
+        assert_eq!((full, before.len()), (Err(VaError::Full), 4));
+        assert!(space.table.find((1 << 40) / PAGE).is_none());
     }
 
     /// Mapping into the middle of a range cuts it, and freeing across both leaves the ends.

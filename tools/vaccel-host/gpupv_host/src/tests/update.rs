@@ -127,6 +127,37 @@ fn in_order() {
     guest.finish();
 }
 
+/// A copy leads where its source leads when the context reaches it, and to nothing where nothing is.
+#[test]
+fn copies() {
+    let mut guest = Guest::with_process(modern());
+    let setup = guest.setup();
+    let (_, code) = guest.buffer(&setup, &[1]);
+    let allocation = guest.allocation(setup.device, &[5, 6]);
+    let none = MakeResidentFlags::EMPTY;
+    guest.make_resident(&setup, &[allocation], none).unwrap();
+    let base = reserve(&mut guest, MIB, ReservationType::NO_ACCESS);
+    guest.put_f32s(6 * 4096, &[4.0, 5.0]);
+    let changes = [
+        map_part(base, allocation, 0, 8192),
+        GpuVaChange::Copy {
+            source: base,
+            size: 3 * 4096,
+            destination: base + 16 * 4096,
+        },
+        // The copy has been made: this is no part of it.
+        unmap(base, 8192, Protection::EMPTY),
+    ];
+    assert!(update(&mut guest, &setup, 3, &changes).is_ok());
+    let copied = base + 17 * 4096;
+    assert_eq!(touch(&mut guest, &setup, code, copied), Outcome::Done);
+    assert_eq!(guest.f32s(4096 + 2048, 2), [4.0, 5.0]);
+    let beyond = base + 18 * 4096;
+    let fault = touch(&mut guest, &setup, code, beyond);
+    assert_eq!(fault, not_mapped(beyond));
+    guest.finish();
+}
+
 /// A job that runs keeps the addresses it started with.
 #[test]
 fn running_jobs_keep_theirs() {
@@ -271,10 +302,10 @@ fn refused() {
         protection: Some((protection, 0)),
     };
     let both = Protection::ZERO | Protection::NO_ACCESS;
-    let copy = GpuVaChange::Copy {
-        source: MIB,
-        size: 4096,
-        destination: 2 * MIB,
+    let copy = |source, size, destination| GpuVaChange::Copy {
+        source,
+        size,
+        destination,
     };
     let part = |size, allocation_size| GpuVaChange::Map {
         base: MIB,
@@ -306,7 +337,11 @@ fn refused() {
         (unmap(MIB, 4096, Protection::WRITE), BAD),
         (unmap(MIB, 4096, both), BAD),
         (unmap(MIB, u64::MAX - 4095, Protection::EMPTY), BAD),
-        (copy, NtStatus::NOT_SUPPORTED),
+        (copy(MIB, 1, 2 * MIB), BAD),
+        (copy(MIB + 1, 4096, 2 * MIB), BAD),
+        (copy(MIB, 4096, 1 << 47), BAD),
+        (copy(MIB, u64::MAX - 4095, 2 * MIB), BAD),
+        (copy(0, 4096, MIB), BAD),
     ] {
         let result = update(&mut guest, &setup, 1, &[good, change]);
         assert_eq!(result, Err(status), "{change:?}");
