@@ -31,6 +31,7 @@ mod runner;
 mod seccomp;
 mod sync;
 mod system;
+mod thread;
 mod uevent;
 mod uring;
 

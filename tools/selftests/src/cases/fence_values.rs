@@ -2,15 +2,16 @@
 //! What a value means: the largest one, and one that was reached and taken back.
 
 use std::path::Path;
-use std::time::Duration;
+use std::sync::mpsc;
 
 use libc::{EIO, ETIME};
 use libvaccel::{Deadline, EventFd, State};
 
 use super::Case;
 use crate::foreign::sync_file::Status;
-use crate::rig::{ensure, failed, soon, Result};
+use crate::rig::{ensure, failed, soon, Problem, Result};
 use crate::sync::{absent, break_vm, fails_with, fence, has_status, open, reaches, signals};
+use crate::thread::{sleeps_in_ioctl, this_thread};
 
 pub const CASES: &[Case] = &[
     Case {
@@ -93,11 +94,17 @@ fn latch(node: &Path) -> Result {
         fence.export_to(&syncobj, round, value)?;
         fence.eventfd(value, event.as_fd())?;
         let waited = std::thread::scope(|scope| {
-            let waiter = scope.spawn(|| fence.wait(value, soon()));
-            std::thread::sleep(Duration::from_millis(10));
+            let (sender, thread) = mpsc::channel();
+            let fence = &fence;
+            let waiter = scope.spawn(move || {
+                let _ = sender.send(this_thread());
+                fence.wait(value, soon())
+            });
+            let thread = thread.recv().or_else(|_| failed("a thread died"))?;
+            sleeps_in_ioctl(&thread?)?;
             fence.signal(value)?;
             fence.rewind(0)?;
-            Ok::<_, libvaccel::Error>(waiter.join())
+            Ok::<_, Problem>(waiter.join())
         })?;
         match waited {
             Ok(waited) => drop(waited?),
