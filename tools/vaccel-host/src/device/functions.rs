@@ -24,9 +24,10 @@ impl Device {
         let Some(place) = self.world.pci.place(vgpu) else {
             return self.unplug(vgpu, how);
         };
+        // It may be about to come back.
+        let awaited = self.cancel_late(Purpose::Pci(vgpu));
         match (place, how.unwrap_or(Removal::Eject)) {
-            // It was to come back.
-            (Place::Gone, _) if self.cancel_late(Purpose::Pci(vgpu)) => control::ok(),
+            (Place::Gone, _) if awaited => control::ok(),
             (Place::Missing | Place::Gone, _) => {
                 control::refused("the function of this virtual GPU is gone already (add-function)")
             }

@@ -127,7 +127,6 @@ impl Device {
         let mut offers = self.world.offered.iter().rev();
         let found = offers.find(|(_, offered)| **offered == purpose);
         let id = *found.context("no such channel is offered")?.0;
-        self.cancel_late(purpose);
         self.with_server(|server, wiring| server.rescind(id, wiring))?;
         if let Purpose::Pci(vgpu) = purpose {
             self.world.lose_bus(vgpu);

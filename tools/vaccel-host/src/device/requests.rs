@@ -59,9 +59,10 @@ impl Device {
             Request::Functions => serde_json::json!({ "functions": self.world.pci.report() }),
             Request::Balloon { mib } => self.world.inflate(mib),
             Request::BalloonState { mib } => self.world.balloon_state(mib),
-            Request::Rescind(target) => {
-                done(self.target(target).and_then(|from| self.rescind(from)))
-            }
+            Request::Rescind(target) => done(self.target(target).and_then(|from| {
+                self.cancel_late(from);
+                self.rescind(from)
+            })),
             Request::Offer(target) => done(self.target(target).and_then(|to| self.offer(to))),
             Request::AddVgpu => match self.add_vgpu() {
                 Ok(vgpu) => serde_json::json!({ "ok": true, "vgpu": vgpu.index() }),
