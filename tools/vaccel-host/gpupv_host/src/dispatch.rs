@@ -260,13 +260,19 @@ impl Host {
     }
 
     /// Whether the VM may have so many objects and address ranges more.
-    pub(crate) fn has_room(&self, mut objects: usize, mut ranges: usize) -> bool {
+    pub(crate) fn has_room(&self, mut objects: usize, ranges: usize) -> bool {
         for (_, process) in self.processes.iter() {
             objects = objects.saturating_add(process.objects.len());
-            let spaces = process.spaces.values().map(VaSpace::ranges);
-            ranges = spaces.fold(ranges, usize::saturating_add);
         }
-        objects <= MAX_VM_OBJECTS && ranges <= MAX_VM_VA_RANGES
+        objects <= MAX_VM_OBJECTS && ranges <= self.va_room()
+    }
+
+    /// How many address ranges the VM may have more.
+    pub(crate) fn va_room(&self) -> usize {
+        let spaces = self.processes.iter();
+        let spaces = spaces.flat_map(|(_, process)| process.spaces.values());
+        let ranges = spaces.map(VaSpace::ranges).fold(0, usize::saturating_add);
+        MAX_VM_VA_RANGES.saturating_sub(ranges)
     }
 
     /// Sends a completion, now or when the jobs it waits for have ended.

@@ -106,12 +106,6 @@ impl Host {
         call.done(request)
     }
 
-    /// Ranges of a process on a virtual GPU.
-    fn ranges_of(&self, process: Handle, vgpu: VgpuId) -> usize {
-        let spaces = self.process(process).map(|process| &process.spaces);
-        spaces.map_or(0, |spaces| spaces.get(&vgpu).map_or(0, va::VaSpace::ranges))
-    }
-
     /// Changes queued to all contexts.
     fn queued_changes(&self) -> usize {
         let queued = |(vgpu, owner): &(VgpuId, Owner)| {
@@ -124,14 +118,12 @@ impl Host {
 
     /// Makes changes that a context has reached.
     pub(crate) fn apply(&mut self, vgpu: VgpuId, owner: Owner, update: Update, env: &mut dyn Env) {
-        // Each may cut a range in two, and a copy brings as many as there may be at its source.
-        let count = update.changes.len().saturating_mul(2);
-        let copies = update.changes.iter().filter(|change| change.is_copy());
-        let there = self.ranges_of(owner.process, vgpu).saturating_add(count);
-        let new = copies.count().saturating_mul(there).saturating_add(count);
+        // Each may cut a range in two; a copy brings what is at its source, too.
+        let new = update.changes.len().saturating_mul(2);
         let made = if self.has_room(0, new) {
+            let room = self.va_room();
             let process = self.process_mut(owner.process);
-            process.and_then(|process| Ok(process.change(vgpu, update.changes)?))
+            process.and_then(|process| Ok(process.change(vgpu, update.changes, room)?))
         } else {
             Err(NtStatus::NO_MEMORY)
         };
@@ -151,20 +143,22 @@ impl Host {
     }
 }
 
-impl Change {
-    const fn is_copy(&self) -> bool {
-        matches!(self.new, New::CopyOf(_))
-    }
-}
-
 impl Process {
-    fn change(&mut self, vgpu: VgpuId, changes: Vec<Change>) -> Result<(), VaError> {
+    /// Makes changes; copies of more ranges than there is `room` for are refused.
+    fn change(
+        &mut self,
+        vgpu: VgpuId,
+        changes: Vec<Change>,
+        mut room: usize,
+    ) -> Result<(), VaError> {
         for change in changes {
             let (target, allocation) = match change.new {
                 New::Target(target, allocation) => (target, allocation),
                 New::CopyOf(from) => {
                     let space = self.spaces.entry(vgpu).or_default();
-                    space.copy(from, change.base, change.pages)?;
+                    let before = space.ranges();
+                    space.copy(from, change.base, change.pages, room)?;
+                    room = room.saturating_add(before).saturating_sub(space.ranges());
                     continue;
                 }
             };

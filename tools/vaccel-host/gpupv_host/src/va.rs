@@ -344,14 +344,15 @@ impl VaSpace {
     ///
     /// # Errors
     ///
-    /// When a place is outside of the space, or there would be too many ranges; then nothing changes.
-    pub fn copy(&mut self, from: u64, to: u64, pages: u64) -> Result<(), VaError> {
+    /// When a place is outside of the space, or there would be more ranges than `room` allows or a space may
+    /// have; then nothing changes.
+    pub fn copy(&mut self, from: u64, to: u64, pages: u64, room: usize) -> Result<(), VaError> {
         let (from, to) = (page_of(from)?, page_of(to)?);
         let parts = self.table.parts(from, check(from, pages)?);
         let end = check(to, pages)?;
         // What is at either end of the place may be cut in two.
-        let ranges = self.ranges().saturating_add(parts.len());
-        if ranges.saturating_add(2) > MAX_VA_RANGES {
+        let new = parts.len().saturating_add(2);
+        if new > room || self.ranges().saturating_add(new) > MAX_VA_RANGES {
             return Err(VaError::Full);
         }
         let table = Arc::make_mut(&mut self.table);
@@ -479,7 +480,9 @@ mod tests {
         space
             .map(Place::At(MIB + 6 * PAGE), 2, Target::Zero)
             .unwrap();
-        space.copy(MIB + PAGE, MIB + 2 * PAGE, 6).unwrap();
+        let full = space.copy(MIB + PAGE, MIB + 2 * PAGE, 6, 4);
+        assert_eq!((full, space.ranges()), (Err(VaError::Full), 2));
+        space.copy(MIB + PAGE, MIB + 2 * PAGE, 6, 5).unwrap();
         let expected = [
             (page, 2, "memory"),
             (page + 2, 3, "memory"),
@@ -495,15 +498,15 @@ mod tests {
         // Both parts go with the allocation.
         space.forget(&backing);
         assert!(targets(&space).iter().all(|(.., name)| *name != "memory"));
-        assert_eq!(space.copy(0, MIB, 1), Err(VaError::Range));
-        assert_eq!(space.copy(MIB, 1 << 47, 1), Err(VaError::Range));
-        assert_eq!(space.copy(MIB, MIB + 1, 1), Err(VaError::Range));
+        assert_eq!(space.copy(0, MIB, 1, 9), Err(VaError::Range));
+        assert_eq!(space.copy(MIB, 1 << 47, 1, 9), Err(VaError::Range));
+        assert_eq!(space.copy(MIB, MIB + 1, 1, 9), Err(VaError::Range));
         let before = targets(&space);
         for at in 0..MAX_VA_RANGES as u64 / 2 {
             let place = Place::At(2 * MIB + 2 * at * PAGE);
             space.map(place, 1, Target::Zero).unwrap();
         }
-        let full = space.copy(2 * MIB, 1 << 40, MAX_VA_RANGES as u64);
+        let full = space.copy(2 * MIB, 1 << 40, MAX_VA_RANGES as u64, usize::MAX);
         assert_eq!((full, before.len()), (Err(VaError::Full), 4));
         assert!(space.table.find((1 << 40) / PAGE).is_none());
     }
