@@ -63,19 +63,7 @@ impl<C: Command> Request<'_, C> {
     ///
     /// [`EncodeError::TooLong`] when it is above [`MAX_MESSAGE`].
     pub fn message_len(&self, version: Version) -> Result<usize, EncodeError> {
-        let headers = if version.has_ext_header() {
-            size_of::<ExtHeader>() + size_of::<CommandHeader>()
-        } else {
-            size_of::<CommandHeader>()
-        };
-        let len = self.len_after_header().saturating_add(headers);
-        if len > MAX_MESSAGE {
-            return Err(EncodeError::TooLong {
-                len,
-                limit: MAX_MESSAGE,
-            });
-        }
-        Ok(len)
+        message_len(version, self.len_after_header())
     }
 
     /// Writes the whole message at the start of `out` and returns its length.
@@ -85,36 +73,70 @@ impl<C: Command> Request<'_, C> {
     /// [`EncodeError::NoRoom`] when `out` is too small, [`EncodeError::TooLong`] when no buffer
     /// would do, [`EncodeError::NotAsynchronous`] when the route asks for what this command cannot.
     pub fn encode(&self, route: &Route, out: &mut [u8]) -> Result<usize, EncodeError> {
-        if route.asynchronous && !C::ID.may_be_async() {
-            return Err(EncodeError::NotAsynchronous);
-        }
         let needed = self.message_len(route.version)?;
         let room = out.len();
         let out = out
             .get_mut(..needed)
             .ok_or(EncodeError::NoRoom { needed, room })?;
         let mut out = Writer::new(out);
-        let channel = C::ID.channel();
-        if route.version.has_ext_header() {
-            out.value(&ExtHeader::new(match channel {
-                ChannelType::Adapter => route.vgpu,
-                ChannelType::Global | ChannelType::HostToGuest => Luid::ZERO,
-            }))?;
-        }
-        let process = if C::ID.has_process() {
-            route.process
-        } else {
-            Handle::NONE
-        };
-        out.value(&CommandHeader::new(
-            channel,
-            route.asynchronous,
-            process,
-            C::ID.number(),
-        ))?;
+        write_headers::<C>(route, &mut out)?;
         self.write(&mut out)?;
         Ok(out.written())
     }
+}
+
+/// Length of a message of which `rest` bytes follow the command header.
+///
+/// # Errors
+///
+/// [`EncodeError::TooLong`] when it is above [`MAX_MESSAGE`].
+pub(super) fn message_len(version: Version, rest: usize) -> Result<usize, EncodeError> {
+    let headers = if version.has_ext_header() {
+        size_of::<ExtHeader>() + size_of::<CommandHeader>()
+    } else {
+        size_of::<CommandHeader>()
+    };
+    let len = rest.saturating_add(headers);
+    if len > MAX_MESSAGE {
+        return Err(EncodeError::TooLong {
+            len,
+            limit: MAX_MESSAGE,
+        });
+    }
+    Ok(len)
+}
+
+/// Writes the headers of a message.
+///
+/// # Errors
+///
+/// [`EncodeError::NoRoom`] when `out` is too small, [`EncodeError::NotAsynchronous`] when the route asks
+/// for what this command cannot.
+pub(super) fn write_headers<C: Command>(
+    route: &Route,
+    out: &mut Writer<'_>,
+) -> Result<(), EncodeError> {
+    if route.asynchronous && !C::ID.may_be_async() {
+        return Err(EncodeError::NotAsynchronous);
+    }
+    let channel = C::ID.channel();
+    if route.version.has_ext_header() {
+        out.value(&ExtHeader::new(match channel {
+            ChannelType::Adapter => route.vgpu,
+            ChannelType::Global | ChannelType::HostToGuest => Luid::ZERO,
+        }))?;
+    }
+    let process = if C::ID.has_process() {
+        route.process
+    } else {
+        Handle::NONE
+    };
+    out.value(&CommandHeader::new(
+        channel,
+        route.asynchronous,
+        process,
+        C::ID.number(),
+    ))
 }
 
 /// A guest's message as a host sees it: headers read, the rest still bytes.

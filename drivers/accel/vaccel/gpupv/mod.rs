@@ -14,6 +14,7 @@
 //!   variable part, the reply and their lengths;
 //! - [`Request`] ties a command to its variable part, with matching counts. A guest builds one and
 //!   encodes it; a host gets one from [`Message::parse`]. Both ends ask it about the reply;
+//! - [`Draft`] is what a guest makes instead of a command that queues work;
 //! - [`Event`] is a host-to-guest message.
 //!
 //! Nothing here allocates, keeps state or trusts its input: decoders return an error for every
@@ -29,6 +30,7 @@ mod commands;
 mod context;
 mod device;
 mod discovery;
+mod draft;
 mod error;
 mod escape;
 mod event;
@@ -66,6 +68,7 @@ pub use self::commands::*;
 pub use self::context::*;
 pub use self::device::*;
 pub use self::discovery::*;
+pub use self::draft::*;
 pub use self::error::*;
 pub use self::escape::*;
 pub use self::event::*;

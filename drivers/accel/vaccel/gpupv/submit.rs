@@ -4,6 +4,7 @@
 
 use super::command::Command;
 use super::commands::CommandId;
+use super::draft::Work;
 use super::error::{DecodeError, EncodeError};
 use super::flags::SubmitFlags;
 use super::handle::Handle;
@@ -52,16 +53,19 @@ wire_struct!(SubmitCommand = 384);
 impl SubmitCommand {
     /// Commands for one context.
     pub fn new(context: Handle, command_buffer: u64, command_length: u32) -> Self {
-        let mut body = Self {
-            command_buffer,
-            command_length,
-            broadcast_context_count: 1,
-            ..Self::default()
-        };
-        if let Some(first) = body.broadcast_context.first_mut() {
+        let mut body = Self::default();
+        body.set(context, command_buffer, command_length);
+        body
+    }
+
+    /// Makes what is all zero so far commands for one context.
+    pub fn set(&mut self, context: Handle, command_buffer: u64, command_length: u32) {
+        self.command_buffer = command_buffer;
+        self.command_length = command_length;
+        self.broadcast_context_count = 1;
+        if let Some(first) = self.broadcast_context.first_mut() {
             *first = context;
         }
-        body
     }
 
     /// The contexts.
@@ -125,6 +129,8 @@ impl Command for SubmitCommand {
         Ok(())
     }
 }
+
+impl Work for SubmitCommand {}
 
 /// Submits a command buffer to a hardware queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]

@@ -6,6 +6,7 @@
 
 use super::command::Command;
 use super::commands::CommandId;
+use super::draft::Work;
 use super::error::{DecodeError, EncodeError};
 use super::flags::{SignalFlags, WaitFromCpuFlags};
 use super::handle::Handle;
@@ -116,6 +117,8 @@ impl Command for SignalSyncObject {
     }
 }
 
+impl Work for SignalSyncObject {}
+
 fn same_len(objects: List<'_, Handle>, values: List<'_, u64>) -> Result<(), EncodeError> {
     if objects.len() == values.len() {
         return Ok(());
@@ -188,6 +191,8 @@ impl Command for WaitForSyncObjectFromGpu {
         Ok(())
     }
 }
+
+impl Work for WaitForSyncObjectFromGpu {}
 
 /// Asks for a guest event when monitored fences reach values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]

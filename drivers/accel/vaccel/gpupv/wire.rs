@@ -246,7 +246,12 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn next(&mut self, len: usize) -> Result<&mut [u8], EncodeError> {
+    /// The next `len` bytes, which count as written.
+    ///
+    /// # Errors
+    ///
+    /// As [`Writer::put`].
+    pub fn next(&mut self, len: usize) -> Result<&mut [u8], EncodeError> {
         let room = self.out.len();
         let end = self.at.saturating_add(len);
         let place = self
