@@ -29,19 +29,25 @@ const DESCRIPTOR: usize = 16;
 /// Bytes behind a packet, for the place where it begins.
 const TRAILER: usize = 8;
 
+/// Where a packet's descriptor says how many words of eight bytes it has, the trailer not counted.
+const LENGTH: core::ops::Range<usize> = 4..6;
+
 /// Packets as they lie in a ring, to be sent in order.
+///
+/// # Invariants
+///
+/// `bytes` are whole packets with their trailers, `added` of them; `sent_bytes` are the first `sent`.
 #[derive(Default)]
 pub struct Batch {
     bytes: KVVec<u8>,
-    /// Bytes of each packet, the trailer included.
-    lengths: KVVec<u32>,
-    /// Packets that were sent, and their bytes.
+    added: usize,
     sent: usize,
     sent_bytes: usize,
 }
 
 impl Batch {
-    /// Adds a message of `len` bytes, which `write` writes, and that wants no answer.
+    /// Adds a message of `len` bytes that wants no answer. `write` makes it of zeroes, which begin where
+    /// any structure of the wire may.
     ///
     /// # Errors
     ///
@@ -66,29 +72,43 @@ impl Batch {
     ) -> Result<(), E> {
         let packet = DESCRIPTOR + len.next_multiple_of(8);
         let words = u16::try_from(packet / 8).map_err(|_| EINVAL)?;
-        // CAST: a multiple of a 16-bit number, and a little.
-        let length = (packet + TRAILER) as u32;
-        self.lengths.reserve(1, GFP_KERNEL)?;
 
         let inband = bindings::vmbus_packet_type_VM_PKT_DATA_INBAND;
         // CAST: packet types are 16-bit fields, the descriptor two words. A transaction id of 0 says
         // that no answer is wanted.
         let descriptor = [inband as u16, (DESCRIPTOR / 8) as u16, words, 0, 0, 0, 0, 0];
-        let begin = self.bytes.len();
-        self.bytes.extend_with(packet + TRAILER, 0, GFP_KERNEL)?;
-        let bytes = self.bytes.get_mut(begin..).ok_or(EINVAL)?;
+        let bytes = self.add_zeroes(packet + TRAILER)?;
         let (head, body) = bytes.split_at_mut_checked(DESCRIPTOR).ok_or(EINVAL)?;
         for (place, field) in head.chunks_exact_mut(2).zip(descriptor) {
             place.copy_from_slice(&field.to_ne_bytes());
         }
         write(body.get_mut(..len).ok_or(EINVAL)?)?;
-        Ok(self.lengths.push(length, GFP_KERNEL)?)
+        // INVARIANT: A whole packet was added.
+        self.added += 1;
+        Ok(())
+    }
+
+    /// Adds `len` zero bytes, all at once.
+    fn add_zeroes(&mut self, len: usize) -> Result<&mut [u8], AllocError> {
+        let begin = self.bytes.len();
+        self.bytes.reserve(len, GFP_KERNEL)?;
+        // SAFETY:
+        // - There is room for `len` more bytes, which belong to nobody.
+        // - They are initialised before they are counted.
+        unsafe {
+            self.bytes
+                .spare_capacity_mut()
+                .as_mut_ptr()
+                .write_bytes(0, len);
+            self.bytes.inc_len(len);
+        }
+        self.bytes.get_mut(begin..).ok_or(AllocError)
     }
 
     /// Makes it empty; the memory stays.
     pub fn clear(&mut self) {
         self.bytes.clear();
-        self.lengths.clear();
+        self.added = 0;
         self.sent = 0;
         self.sent_bytes = 0;
     }
@@ -105,7 +125,7 @@ impl Batch {
 
     /// How many packets were added so far.
     pub fn added(&self) -> usize {
-        self.lengths.len()
+        self.added
     }
 
     /// How many of them were sent.
@@ -115,9 +135,12 @@ impl Batch {
 
     /// The next packet.
     fn next(&self) -> Option<&[u8]> {
-        // CAST: 32 bits fit.
-        let length = *self.lengths.get(self.sent)? as usize;
-        self.bytes.get(self.sent_bytes..self.sent_bytes + length)
+        let rest = self.bytes.get(self.sent_bytes..)?;
+        let &[low, high] = rest.get(LENGTH)? else {
+            return None;
+        };
+        let words = usize::from(u16::from_ne_bytes([low, high]));
+        rest.get(..words * 8 + TRAILER)
     }
 
     /// Writes packets to the ring until it is full. The host is not told. Returns where the ring was
@@ -152,7 +175,7 @@ impl Batch {
             read - start
         };
         while let Some(packet) = self.next() {
-            // CAST: its length was a `u32`.
+            // CAST: 65535 words and a trailer.
             let length = packet.len() as u32;
             // A ring that is quite full would look empty.
             if room <= length {
@@ -165,12 +188,14 @@ impl Batch {
             //   behind its end, up to its size; the packet is shorter than that, as there is room.
             // - The host has read what was there, so the bytes are ours to write. It may look at them
             //   only when the index is raised.
+            // - The area begins at a page, and packets and places are multiples of eight bytes unless the
+            //   host made nonsense of the index; hence the write that needs no alignment.
             unsafe {
                 let to = (&raw mut (*shared).buffer).cast::<u8>().add(at as usize);
                 bindings::vaccel_memcpy(to.cast(), packet.as_ptr().cast(), body);
-                let trailer = begin.to_ne_bytes();
-                bindings::vaccel_memcpy(to.add(body).cast(), trailer.as_ptr().cast(), TRAILER);
+                to.add(body).cast::<u64>().write_unaligned(begin);
             }
+            // INVARIANT: It was the next one.
             self.sent += 1;
             self.sent_bytes += length as usize;
             room -= length;
