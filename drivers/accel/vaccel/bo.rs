@@ -418,6 +418,29 @@ pub(crate) fn find(file: &DrmFile, handle: u32) -> Result<ARef<Object>> {
     }
 }
 
+/// Copies what is at `offset` of the argument object `handle`, once.
+///
+/// # Errors
+///
+/// Those of [`ArgRef::new`].
+pub(crate) fn read_arg(file: &DrmFile, handle: u32, offset: u64, bytes: &mut [u8]) -> Result {
+    let object = find(file, handle)?;
+    let arg = object.arg()?;
+    check_arg(&object, offset, bytes.len())?;
+    // CAST: it is inside of the object.
+    arg.read(offset as usize, bytes)
+}
+
+/// Checks the place of arguments in an object.
+fn check_arg(object: &Object, offset: u64, size: usize) -> Result {
+    if offset % 8 != 0 {
+        return Err(EINVAL);
+    }
+    // CAST: object sizes fit both ways on a 64-bit kernel.
+    range::inside(offset, size as u64, object.size() as u64).map_err(range_error)?;
+    Ok(())
+}
+
 /// A stretch of an argument object, copied at most once in each direction.
 pub(crate) struct ArgRef {
     object: ARef<Object>,
@@ -435,11 +458,7 @@ impl ArgRef {
     pub(crate) fn new(file: &DrmFile, handle: u32, offset: u64, size: usize) -> Result<Self> {
         let object = find(file, handle)?;
         object.arg()?;
-        if offset % 8 != 0 {
-            return Err(EINVAL);
-        }
-        // CAST: object sizes fit both ways on a 64-bit kernel.
-        range::inside(offset, size as u64, object.size() as u64).map_err(range_error)?;
+        check_arg(&object, offset, size)?;
         Ok(Self {
             object,
             offset: offset as usize,
@@ -453,7 +472,7 @@ impl ArgRef {
     ///
     /// `ENOMEM`.
     pub(crate) fn read(&self) -> Result<KVVec<u8>> {
-        let mut bytes = KVVec::from_elem(0, self.size, GFP_KERNEL)?;
+        let mut bytes = KVVec::zeroed(self.size, GFP_KERNEL)?;
         self.object.arg()?.read(self.offset, &mut bytes)?;
         Ok(bytes)
     }

@@ -46,6 +46,7 @@ use crate::drm::gem;
 use crate::fence_share::Shared;
 use crate::gpupv::{
     self,
+    Draft,
     GpuWaitTail,
     Handle,
     List,
@@ -444,18 +445,13 @@ impl Fence {
         value: u64,
     ) -> HostResult {
         let (objects, contexts, values) = ([self.handle], [context], [value]);
-        let request = Request::new(
-            gpupv::SignalSyncObject {
-                flags: SignalFlags::EMPTY,
-                ..Default::default()
-            },
-            SignalTail {
-                objects: List::new(&objects),
-                contexts: List::new(&contexts),
-                fence_values: List::new(&values),
-            },
-        )?;
-        outbox.queue(&request)
+        let tail = SignalTail {
+            objects: List::new(&objects),
+            contexts: List::new(&contexts),
+            fence_values: List::new(&values),
+        };
+        // There are no flags for this.
+        outbox.queue(Draft::new(tail, |_: &mut gpupv::SignalSyncObject| {}))
     }
 
     /// Has a queue of the fence's device wait until the value is reached.
@@ -479,14 +475,12 @@ impl Fence {
         value: u64,
     ) -> HostResult {
         let (values, objects) = ([value], [self.handle]);
-        let request = Request::new(
-            gpupv::WaitForSyncObjectFromGpu::new(context),
-            GpuWaitTail {
-                fence_values: List::new(&values),
-                objects: List::new(&objects),
-            },
-        )?;
-        outbox.queue(&request)
+        let tail = GpuWaitTail {
+            fence_values: List::new(&values),
+            objects: List::new(&objects),
+        };
+        let wait = |wait: &mut gpupv::WaitForSyncObjectFromGpu| wait.context = context;
+        outbox.queue(Draft::new(tail, wait))
     }
 
     /// Whether `value` is reached.

@@ -11,8 +11,8 @@ use kernel::sync::Arc;
 use crate::fence::Fence;
 use crate::gpupv::{
     self,
-    Command,
-    Request, //
+    Draft,
+    Work, //
 };
 use crate::host_error::HostResult;
 use crate::process::Process;
@@ -61,6 +61,8 @@ impl<'a> Outbox<'a> {
     /// `ENOMEM`.
     pub(crate) fn keep(&mut self, fence: &Arc<Fence>) -> Result {
         match &mut self.held {
+            // As when one submission comes after the other.
+            Some(held) if held.keeps_last(fence) => Ok(()),
             Some(held) => Ok(held.fences.push(fence.clone(), GFP_KERNEL)?),
             None => Ok(()),
         }
@@ -71,10 +73,13 @@ impl<'a> Outbox<'a> {
     /// # Errors
     ///
     /// Those of [`Process::queue`].
-    pub(crate) fn queue<C: Command>(&mut self, request: &Request<'_, C>) -> HostResult {
+    pub(crate) fn queue<C: Work>(
+        &mut self,
+        draft: Draft<'_, C, impl FnOnce(&mut C)>,
+    ) -> HostResult {
         match &mut self.held {
-            Some(held) => self.process.add(&mut held.batch, request),
-            None => self.process.queue(request),
+            Some(held) => self.process.add(&mut held.batch, draft),
+            None => self.process.queue(&draft.into_request()?),
         }
     }
 
@@ -133,6 +138,12 @@ impl<'a> Outbox<'a> {
 }
 
 impl Held {
+    /// Whether `fence` was the last to be kept.
+    fn keeps_last(&self, fence: &Arc<Fence>) -> bool {
+        let last = self.fences.last();
+        last.is_some_and(|last| Arc::ptr_eq(last, fence))
+    }
+
     /// Gives up what is held; the memory stays.
     pub(crate) fn clear(&mut self) {
         self.batch.clear();

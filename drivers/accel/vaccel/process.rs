@@ -16,8 +16,10 @@ use crate::gpupv::{
     self,
     Answer,
     Command,
+    Draft,
     Handle,
-    Request, //
+    Request,
+    Work, //
 };
 use crate::host_error::HostResult;
 use crate::pinned::Account;
@@ -130,13 +132,14 @@ impl Process {
     pub(crate) fn queue<C: Command>(&self, request: &Request<'_, C>) -> HostResult {
         self.adapter.transport.queue(self.handle(), request)
     }
+
     /// Adds a message; see [`Transport::add`](crate::transport::Transport::add).
-    pub(crate) fn add<C: Command>(
+    pub(crate) fn add<C: Work>(
         &self,
         batch: &mut Batch,
-        request: &Request<'_, C>,
+        draft: Draft<'_, C, impl FnOnce(&mut C)>,
     ) -> HostResult {
-        self.adapter.transport.add(batch, self.handle(), request)
+        self.adapter.transport.add(batch, self.handle(), draft)
     }
 
     /// Sends such messages; see [`Transport::post_batch`](crate::transport::Transport::post_batch).

@@ -29,6 +29,7 @@ use crate::drm::gem;
 use crate::fence::Fence;
 use crate::gpupv::{
     self,
+    Draft,
     GpuVaChange,
     GpuVaOperation,
     List,
@@ -45,6 +46,7 @@ use crate::logic::ops::{
     OpList, //
 };
 use crate::outbox::Outbox;
+use crate::plain::Plain;
 use crate::queue::{
     Mode,
     Queue,
@@ -154,7 +156,17 @@ pub(crate) struct Job {
     flags: u32,
     /// The number it expects to have.
     expects: Option<u64>,
-    list: KVVec<Prepared>,
+    work: Work,
+}
+
+enum Work {
+    Plain(Plain),
+    List(KBox<OperationList>),
+}
+
+/// Operations, and what becomes of them.
+struct OperationList {
+    ops: KVVec<Prepared>,
     results: Option<Results>,
     /// Where the fence of all of it goes.
     last: Option<OutTarget>,
@@ -177,32 +189,28 @@ impl Job {
         if !pays && queue.vm.needs_revival() {
             return Err(EAGAIN.into());
         }
-        let results = results(args, file)?;
-        let list = prepare(args, file, &client, queue, pays)?;
-        let last = submit_sync::out_syncobj(args, file, queue)?;
-        if let Some(last) = &last {
-            check_order(&list, last)?;
-        }
+        let work = match Plain::new(args, file, &client, queue) {
+            Some(plain) => Work::Plain(plain),
+            None => {
+                let list = OperationList::new(args, file, &client, queue, pays)?;
+                Work::List(KBox::new(list, GFP_KERNEL)?)
+            }
+        };
         let expects = args.flags & uapi::VACCEL_SUBMIT_EXPECT_SEQ != 0;
         Ok(Self {
             flags: args.flags,
             expects: expects.then_some(args.seq),
-            list,
-            results,
-            last,
+            work,
         })
     }
 
     /// Whether its operations are such that queueing them never waits for a host with asynchronous
     /// messages.
     pub(crate) fn is_simple(&self) -> bool {
-        let simple = |op: &Prepared| {
-            matches!(
-                op,
-                Prepared::Exec { .. } | Prepared::Wait { .. } | Prepared::Signal { .. }
-            )
-        };
-        self.last.is_none() && self.list.iter().all(simple)
+        match &self.work {
+            Work::Plain(_) => true,
+            Work::List(list) => list.is_simple(),
+        }
     }
 
     /// Queues the operations; returns the number of the submission. With a [simple](Job::is_simple)
@@ -241,22 +249,65 @@ impl Job {
             queue.vm.revived_value()
         };
         wait_until_paged(queue, paged, outbox)?;
-        let mut results = self.results;
-        let mut outputs = Outputs::new(queue, dev);
-        let mut place = Place {
-            client: &client,
-            queue,
-            file,
-            outbox,
+        match self.work {
+            // What was queued must not be queued again: the call does not start anew.
+            Work::Plain(plain) => plain
+                .run(queue, outbox)
+                .map_err(|error| not_again(error.into()))?,
+            Work::List(list) => {
+                let place = Place {
+                    client: &client,
+                    queue,
+                    file,
+                    outbox,
+                };
+                KBox::into_inner(list).run(place, dev)?;
+            }
+        }
+        Ok(turn.accept())
+    }
+}
+
+impl OperationList {
+    /// Copies the list and checks all of it.
+    fn new(
+        args: &uapi::drm_vaccel_submit,
+        file: &DrmFile,
+        client: &Client,
+        queue: &Queue,
+        pays: bool,
+    ) -> HostResult<Self> {
+        let results = results(args, file)?;
+        let ops = prepare(args, file, client, queue, pays)?;
+        let last = submit_sync::out_syncobj(args, file, queue)?;
+        if let Some(last) = &last {
+            check_order(&ops, last)?;
+        }
+        Ok(Self { ops, results, last })
+    }
+
+    fn is_simple(&self) -> bool {
+        let simple = |op: &Prepared| {
+            matches!(
+                op,
+                Prepared::Exec { .. } | Prepared::Wait { .. } | Prepared::Signal { .. }
+            )
         };
+        self.last.is_none() && self.ops.iter().all(simple)
+    }
+
+    /// Queues the operations.
+    fn run(self, mut place: Place<'_, '_>, dev: &DrmDevice) -> HostResult {
+        let mut results = self.results;
+        let mut outputs = Outputs::new(place.queue, dev);
         let outcome = place
-            .run(self.list, &mut outputs, results.as_mut())
+            .run(self.ops, &mut outputs, results.as_mut())
             .and_then(|()| place.finish(&mut outputs, self.last));
         if let Some(results) = &results {
             results.place.write(&results.bytes)?;
         }
         outputs.publish(outcome?.as_ref());
-        Ok(turn.accept())
+        Ok(())
     }
 }
 
@@ -519,8 +570,18 @@ fn op_error(error: OpError) -> Error {
     }
 }
 
-/// Finds a fence that the queue may use.
-fn fence_of(client: &Client, queue: &Queue, handle: u32, signal: bool) -> Result<Arc<Fence>> {
+/// Finds a fence that the queue may use, and for `signal` set.
+///
+/// # Errors
+///
+/// `ENOENT`; `EINVAL` for one of another vm, or one that nobody but the driver sets; `EACCES` for one that
+/// was handed over to be waited for.
+pub(crate) fn fence_of(
+    client: &Client,
+    queue: &Queue,
+    handle: u32,
+    signal: bool,
+) -> Result<Arc<Fence>> {
     let entry = client.fence(handle)?;
     if !Arc::ptr_eq(&entry.fence.device, &queue.vm.device) || (signal && entry.of_vm) {
         return Err(EINVAL);
@@ -611,7 +672,6 @@ impl Place<'_, '_> {
                 return Ok(0);
             }
             Prepared::Signal { fence, value } => {
-                self.outbox.keep(&fence)?;
                 signal(queue, &fence, value, self.outbox)?;
                 return Ok(0);
             }
@@ -763,24 +823,38 @@ fn reclaim(queue: &Queue, allocation: Arc<Allocation>) -> Result<u64, Refusal> {
     Ok(queue.vm.paging_value())
 }
 
-fn exec(
+/// Has the queue run the `size` bytes of commands at `gpu_va`. The caller has its turn.
+///
+/// # Errors
+///
+/// Those of [`Outbox::queue`].
+pub(crate) fn exec(
     queue: &Queue,
     gpu_va: u64,
     size: u32,
     private: &[u8],
     outbox: &mut Outbox<'_>,
 ) -> HostResult {
-    let request = Request::new(
-        gpupv::SubmitCommand::new(queue.handle(), gpu_va, size),
-        SubmitTail {
-            history_buffers: List::EMPTY,
-            private_data: private,
-        },
-    )?;
-    outbox.queue(&request)
+    let tail = SubmitTail {
+        history_buffers: List::EMPTY,
+        private_data: private,
+    };
+    let submit = |body: &mut gpupv::SubmitCommand| body.set(queue.handle(), gpu_va, size);
+    outbox.queue(Draft::new(tail, submit))
 }
 
-fn signal(queue: &Queue, fence: &Fence, value: u64, outbox: &mut Outbox<'_>) -> HostResult {
+/// Has the queue set the fence. The caller has its turn.
+///
+/// # Errors
+///
+/// Those of [`Outbox::queue`], `ENOMEM`.
+pub(crate) fn signal(
+    queue: &Queue,
+    fence: &Arc<Fence>,
+    value: u64,
+    outbox: &mut Outbox<'_>,
+) -> HostResult {
+    outbox.keep(fence)?;
     fence.signal_by(outbox, queue.handle(), value)?;
     if queue.mode == Mode::Bounded {
         fence.promise(value);

@@ -15,11 +15,13 @@ use crate::gpupv::{
     Answer,
     ChannelType,
     Command,
+    Draft,
     Handle,
     Luid,
     Request,
     Route,
-    Version, //
+    Version,
+    Work, //
 };
 use crate::host_error::{
     HostError,
@@ -67,7 +69,7 @@ impl Transport {
     }
 
     fn encode<C: Command>(&self, route: &Route, request: &Request<'_, C>) -> HostResult<KVVec<u8>> {
-        let mut message = KVVec::from_elem(0, request.message_len(self.version)?, GFP_KERNEL)?;
+        let mut message = KVVec::zeroed(request.message_len(self.version)?, GFP_KERNEL)?;
         request.encode(route, &mut message)?;
         Ok(message)
     }
@@ -192,15 +194,15 @@ impl Transport {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn add<C: Command>(
+    pub(crate) fn add<C: Work>(
         &self,
         batch: &mut Batch,
         process: Handle,
-        request: &Request<'_, C>,
+        draft: Draft<'_, C, impl FnOnce(&mut C)>,
     ) -> HostResult {
         let route = self.route(process).without_reply();
-        batch.push(request.message_len(self.version)?, |message| {
-            request.encode(&route, message)?;
+        batch.push(draft.message_len(self.version)?, |message| {
+            draft.encode(&route, message)?;
             Ok(())
         })
     }

@@ -78,6 +78,7 @@ mod outbox;
 pub mod pci;
 mod pending;
 mod pinned;
+mod plain;
 pub mod plug;
 mod process;
 mod progress;

@@ -273,35 +273,45 @@ impl<'a> OpList<'a> {
 
 /// Reads one record of any stride.
 fn parse(record: &[u8]) -> Result<Op, OpError> {
-    let known = record.len().min(RECORD);
-    let (head, rest) = record.split_at_checked(known).ok_or(OpError::Invalid)?;
+    let (head, rest) = record
+        .split_at_checked(record.len().min(RECORD))
+        .ok_or(OpError::Invalid)?;
     if rest.iter().any(|byte| *byte != 0) {
         return Err(OpError::TooNew);
     }
-    let mut whole = [0; RECORD];
-    for (to, from) in whole.iter_mut().zip(head) {
-        *to = *from;
-    }
+    let mut padded = [0; RECORD];
+    let whole = match head.first_chunk() {
+        Some(whole) => whole,
+        None => {
+            for (to, from) in padded.iter_mut().zip(head) {
+                *to = *from;
+            }
+            &padded
+        }
+    };
     let opcode = u32::from_le_bytes([whole[0], whole[1], whole[2], whole[3]]);
     match opcode {
-        opcode::EXEC => exec(&whole),
-        opcode::FENCE_WAIT => fence(&whole).map(|(fence, value)| Op::FenceWait { fence, value }),
-        opcode::FENCE_SIGNAL => {
-            fence(&whole).map(|(fence, value)| Op::FenceSignal { fence, value })
-        }
-        opcode::SYNCOBJ_WAIT => syncobj_wait(&whole),
-        opcode::SYNCOBJ_SIGNAL => syncobj_signal(&whole),
-        opcode::BIND => bind(&whole),
-        opcode::UNBIND => unbind(&whole),
-        opcode::RESIDENCY => residency(&whole),
-        opcode::BO_ACCESS => bo_access(&whole),
+        opcode::EXEC => exec(whole),
+        opcode::FENCE_WAIT => fence(whole).map(|(fence, value)| Op::FenceWait { fence, value }),
+        opcode::FENCE_SIGNAL => fence(whole).map(|(fence, value)| Op::FenceSignal { fence, value }),
+        opcode::SYNCOBJ_WAIT => syncobj_wait(whole),
+        opcode::SYNCOBJ_SIGNAL => syncobj_signal(whole),
+        opcode::BIND => bind(whole),
+        opcode::UNBIND => unbind(whole),
+        opcode::RESIDENCY => residency(whole),
+        opcode::BO_ACCESS => bo_access(whole),
         _ => Err(OpError::Invalid),
     }
 }
 
+/// Whether all words are 0.
+fn is_zero(words: &[u64]) -> bool {
+    words.iter().fold(0, |all, word| all | word) == 0
+}
+
 fn exec(record: &[u8; RECORD]) -> Result<Op, OpError> {
     let record: ExecRecord = zerocopy::transmute!(*record);
-    if record.flags != 0 || record.reserved != [0; 4] || record.size == 0 {
+    if record.flags != 0 || !is_zero(&record.reserved) || record.size == 0 {
         return Err(OpError::Invalid);
     }
     if record.priv_size == 0 && record.priv_offset != 0 {
@@ -317,7 +327,7 @@ fn exec(record: &[u8; RECORD]) -> Result<Op, OpError> {
 
 fn fence(record: &[u8; RECORD]) -> Result<(u32, u64), OpError> {
     let record: FenceRecord = zerocopy::transmute!(*record);
-    if record.flags != 0 || record.pad != 0 || record.reserved != [0; 5] {
+    if record.flags != 0 || record.pad != 0 || !is_zero(&record.reserved) {
         return Err(OpError::Invalid);
     }
     Ok((record.fence, record.value))
@@ -328,7 +338,7 @@ fn syncobj(record: &[u8; RECORD]) -> Result<(u32, u32, Option<NonZeroU64>), OpEr
     let record: SyncobjRecord = zerocopy::transmute!(*record);
     let point = NonZeroU64::new(record.point);
     let timeline = record.flags & SYNC_TIMELINE != 0;
-    if record.pad != 0 || record.reserved != [0; 5] || timeline != point.is_some() {
+    if record.pad != 0 || !is_zero(&record.reserved) || timeline != point.is_some() {
         return Err(OpError::Invalid);
     }
     Ok((record.syncobj, record.flags & !SYNC_TIMELINE, point))
@@ -357,7 +367,7 @@ fn syncobj_signal(record: &[u8; RECORD]) -> Result<Op, OpError> {
 fn bo_access(record: &[u8; RECORD]) -> Result<Op, OpError> {
     let record: BoAccessRecord = zerocopy::transmute!(*record);
     let unknown = record.flags & !(ACCESS_WRITE | ACCESS_WAIT) != 0;
-    if unknown || record.pad != 0 || record.reserved != [0; 6] {
+    if unknown || record.pad != 0 || !is_zero(&record.reserved) {
         return Err(OpError::Invalid);
     }
     Ok(Op::BoAccess {
@@ -369,7 +379,7 @@ fn bo_access(record: &[u8; RECORD]) -> Result<Op, OpError> {
 
 fn bind(record: &[u8; RECORD]) -> Result<Op, OpError> {
     let record: BindRecord = zerocopy::transmute!(*record);
-    if record.flags & BIND_FIXED == 0 || record.pad != 0 || record.reserved != [0; 3] {
+    if record.flags & BIND_FIXED == 0 || record.pad != 0 || !is_zero(&record.reserved) {
         return Err(OpError::Invalid);
     }
     Ok(Op::Bind {
@@ -384,7 +394,7 @@ fn bind(record: &[u8; RECORD]) -> Result<Op, OpError> {
 fn unbind(record: &[u8; RECORD]) -> Result<Op, OpError> {
     let record: BindRecord = zerocopy::transmute!(*record);
     let rest = (record.flags, record.bo, record.pad, record.bo_offset);
-    if rest != (0, 0, 0, 0) || record.reserved != [0; 3] {
+    if rest != (0, 0, 0, 0) || !is_zero(&record.reserved) {
         return Err(OpError::Invalid);
     }
     Ok(Op::Unbind {
@@ -396,7 +406,7 @@ fn unbind(record: &[u8; RECORD]) -> Result<Op, OpError> {
 fn residency(record: &[u8; RECORD]) -> Result<Op, OpError> {
     let record: ResidencyRecord = zerocopy::transmute!(*record);
     let rest = (record.flags, record.priority, record.pad);
-    if rest != (0, 0, 0) || record.reserved != [0; 5] || record.op > residency::LAST {
+    if rest != (0, 0, 0) || !is_zero(&record.reserved) || record.op > residency::LAST {
         return Err(OpError::Invalid);
     }
     match record.op {
