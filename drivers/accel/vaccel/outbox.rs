@@ -16,6 +16,7 @@ use crate::gpupv::{
 };
 use crate::host_error::HostResult;
 use crate::process::Process;
+use crate::uring_submit::Senders;
 use crate::vmbus::Batch;
 
 /// Bytes that are held at most: a part of the ring, so that the host has work while more comes.
@@ -25,25 +26,28 @@ pub(crate) const HELD_MAX: usize = gpupv::RING_SIZE / 4;
 pub(crate) struct Outbox<'a> {
     process: &'a Process,
     /// None if nothing is held.
-    held: Option<Held>,
+    held: Option<KBox<Held>>,
 }
 
-/// Messages that are held, and the fences that they name: those must not be destroyed before the host
-/// has the messages.
+/// Messages that are held, the fences that they name, which must not be destroyed before the host has
+/// the messages, and who waits for that.
 #[derive(Default)]
 pub(crate) struct Held {
     batch: Batch,
     fences: KVec<Arc<Fence>>,
+    senders: Senders,
 }
 
 impl<'a> Outbox<'a> {
-    /// One that holds messages if the host takes them asynchronously; ahead of them what is in `rest`.
-    pub(crate) fn new(process: &'a Process, rest: Held) -> Self {
-        let holds = process.adapter.transport.asynchronous;
-        Self {
-            process,
-            held: holds.then_some(rest),
-        }
+    /// One that holds messages if the host takes them asynchronously, and there is memory for them. Ahead
+    /// of them is what is in `rest`.
+    pub(crate) fn new(process: &'a Process, rest: Option<KBox<Held>>) -> Self {
+        let held = if process.adapter.transport.asynchronous {
+            rest.or_else(|| KBox::new(Held::default(), GFP_KERNEL).ok())
+        } else {
+            None
+        };
+        Self { process, held }
     }
 
     /// One that holds nothing.
@@ -83,11 +87,23 @@ impl<'a> Outbox<'a> {
         }
     }
 
+    /// Whose the messages are; of nobody if none are held.
+    pub(crate) fn senders(&mut self) -> Option<&mut Senders> {
+        self.held.as_mut().map(|held| &mut held.senders)
+    }
+
     /// Gives up what is held.
     pub(crate) fn clear(&mut self) {
         if let Some(held) = &mut self.held {
             held.clear();
         }
+    }
+
+    /// Whether all that it was given was sent.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.held
+            .as_ref()
+            .is_none_or(|held| held.batch.bytes() == 0)
     }
 
     /// Whether so much is held that it had better be sent.
@@ -132,8 +148,8 @@ impl<'a> Outbox<'a> {
     }
 
     /// What is held.
-    pub(crate) fn into_rest(self) -> Held {
-        self.held.unwrap_or_default()
+    pub(crate) fn into_rest(self) -> Option<KBox<Held>> {
+        self.held
     }
 }
 

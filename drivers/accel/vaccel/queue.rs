@@ -231,23 +231,22 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// `ERESTARTSYS` on a signal.
+    /// `ERESTARTSYS` on a signal; those of [`Submitting::send_rest`].
     pub(crate) fn begin(&self) -> Result<Submitting<'_>> {
         let turn = Submitting {
             queue: self,
             _turn: self.turn.take()?,
         };
-        turn.send_rest();
+        turn.send_rest()?;
         Ok(turn)
     }
 
-    /// Takes the turn to submit, if it is nobody's and nothing was left unsent before.
+    /// Takes the turn to submit, if it is nobody's. What was held back before is not sent yet.
     pub(crate) fn try_begin(&self) -> Option<Submitting<'_>> {
-        let turn = Submitting {
+        Some(Submitting {
             queue: self,
             _turn: self.turn.try_take()?,
-        };
-        self.fifo.lock().has_no_rest().then_some(turn)
+        })
     }
 
     /// Number of the last accepted submission.

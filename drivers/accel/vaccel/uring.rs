@@ -19,7 +19,10 @@
 use core::{
     cell::UnsafeCell,
     marker::PhantomData,
-    ptr::NonNull,
+    ptr::{
+        self,
+        NonNull, //
+    },
     sync::atomic::{
         AtomicU8,
         Ordering, //
@@ -118,11 +121,21 @@ impl Issue<'_> {
     ///
     /// `EINVAL` if it is too small.
     pub fn read<T: FromBytes>(&self) -> Result<T> {
+        let mut value = T::new_zeroed();
+        self.read_to(&mut value)?;
+        Ok(value)
+    }
+
+    /// Copies the command area to `value`, once.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if it is too small.
+    pub fn read_to<T: FromBytes>(&self, value: &mut T) -> Result {
         let large = self.flags & bindings::VACCEL_IO_URING_F_SQE128 != 0;
         if size_of::<T>() > if large { AREA.0 } else { AREA.1 } {
             return Err(EINVAL);
         }
-        let mut value = T::new_zeroed();
         // SAFETY:
         // - The area has that many bytes. User space may be changing it; it is copied by the C
         //   function, and what came out is a `T` whatever the bytes are.
@@ -130,11 +143,11 @@ impl Issue<'_> {
         unsafe {
             bindings::vaccel_io_uring_cmd_read(
                 self.cmd.as_ptr(),
-                (&raw mut value).cast(),
+                ptr::from_mut(value).cast(),
                 size_of::<T>(),
             );
         }
-        Ok(value)
+        Ok(())
     }
 
     /// Has the command issued again where it may sleep, after those that follow it maybe.

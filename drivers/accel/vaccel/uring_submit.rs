@@ -2,10 +2,13 @@
 
 //! Submissions by io_uring: in the order of their entries, without anybody waiting, many at once.
 //!
-//! They line up in their queue. When the task has issued its entries it queues what is there itself, if
-//! that needs no waiting: the host takes asynchronous messages, and only what those are for is asked
-//! for. All messages go to the host together, with one notification. What cannot be done that way is
-//! left to a worker, which waits for the host as an ioctl does.
+//! Where the host takes asynchronous messages, and only what those are for is asked for, queueing needs
+//! no waiting. It is done at once then: the submission gets its number and completes, and its messages
+//! are held until the task has issued its entries. They go to the host together, with one notification.
+//!
+//! Everything else lines up in its queue, and so does what comes behind it, and what completes when its
+//! work is done. The task queues what it can of that when it has issued its entries. The rest is left to
+//! a worker, which waits for the host as an ioctl does.
 //!
 //! The worker belongs to nobody, so nobody would pay for memory that it makes resident: a list that
 //! needs that is refused. Entries with IOSQE_ASYNC are issued by a thread of the task itself, and do
@@ -13,15 +16,19 @@
 //!
 //! # Locks
 //!
-//! Whoever takes submissions out has the queue's turn; `Queue::fifo` is held for list operations only.
+//! Whoever takes submissions out, or holds messages back, has the queue's turn; `Queue::fifo` is held
+//! for list operations only.
 //!
 //! # Lifetime
 //!
 //! A submission in line keeps its file open by itself, not by way of its command: when io_uring ends
-//! that early nobody waits for the worker.
+//! that early nobody waits for the worker. Messages that are held keep it open likewise, as they name
+//! what goes with it, and stay inside of the gate of the vm. Whoever has the turn next sends them first
+//! or with its own, so they are held no longer than until then or until the end of the batch.
 
 use core::mem;
 
+use kernel::alloc::AllocError;
 use kernel::prelude::*;
 use kernel::rbtree::{
     RBTree,
@@ -79,6 +86,13 @@ use crate::uring_operation::{
     Waits, //
 };
 
+/// Bytes of messages for which a queue keeps memory, at most.
+const KEPT_MAX: usize = 2 * HELD_MAX;
+
+/// How often it is tried to send messages while the host reads none, before the vm is given up. Each
+/// try takes ten seconds (`RING_TIMEOUT_US`), all as long as the host has for an answer.
+const TRIES_MAX: u32 = 6;
+
 /// Most submissions of a queue that are in line.
 const FIFO_MAX: usize = 1024;
 
@@ -97,16 +111,38 @@ struct Queued {
     end: usize,
 }
 
-/// Messages for which the ring had no room, and whose they are.
+/// Messages that have yet to be sent.
 struct Rest {
-    held: Held,
-    queued: KVec<Queued>,
+    held: Option<KBox<Held>>,
     stay: Stay,
+    why: Why,
+    /// How often the host had read nothing when somebody waited for room.
+    tries: u32,
+}
+
+/// Whose the messages of an outbox are.
+#[derive(Default)]
+pub(crate) struct Senders {
+    /// Those that complete when their messages are sent.
+    queued: Option<KVec<Queued>>,
+    /// How many of the messages are of submissions that have completed.
+    promised: usize,
+    /// Where those came from.
+    file: Option<OpenFile<Client>>,
+}
+
+/// Why messages were not sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// The batch goes on.
+    Batch,
+    /// The ring had no room.
+    NoRoom,
 }
 
 /// The line.
 pub(crate) struct Fifo {
-    /// Those that cannot be queued yet, ahead of all others.
+    /// What was queued and is not sent yet, ahead of all others.
     rest: Option<Rest>,
     /// One that was looked at already, ahead of all but those.
     first: Option<(Entry, Job)>,
@@ -114,7 +150,7 @@ pub(crate) struct Fifo {
     count: usize,
     next: u64,
     /// Memory for the next outbox.
-    spare: Held,
+    spare: Option<KBox<Held>>,
 }
 
 /// What is next in line.
@@ -132,18 +168,18 @@ impl Fifo {
             all: RBTree::new(),
             count: 0,
             next: 0,
-            spare: Held::default(),
+            spare: None,
         }
     }
 
-    /// Whether all that was queued so far was sent.
-    pub(crate) fn has_no_rest(&self) -> bool {
-        self.rest.is_none()
+    /// Whether what was queued so far was sent, or can be with what comes.
+    fn has_room(&self) -> bool {
+        !matches!(&self.rest, Some(rest) if rest.why == Why::NoRoom)
     }
 
     /// Whether nobody is in line.
     fn is_empty(&self) -> bool {
-        self.rest.is_none() && self.first.is_none() && self.count == 0
+        self.first.is_none() && self.count == 0
     }
 
     fn take_next(&mut self) -> Option<Next> {
@@ -194,53 +230,36 @@ impl Queue {
 
     /// Queues what is in line, as far as that goes without sleeping for long; the rest later.
     fn drain_now(self: &Arc<Self>) {
-        let (Some(turn), Some(inside)) = (self.try_begin(), self.vm.gate.try_enter()) else {
+        let Some(mut run) = Run::try_begin(self, |_| true) else {
             return self.drain_later();
         };
-        let mut run = Run::new(turn, inside, false);
         let is_done = run.all();
-        let is_sent = run.flush().is_over();
-        if is_sent {
-            run.finish();
-        } else {
-            run.leave();
-        }
-        if !is_sent || !is_done {
+        run.flush();
+        let is_left = run.end(Why::NoRoom);
+        if is_left || !is_done {
             self.drain_later();
         }
     }
 
-    /// Begins to queue a submission that is not part of a batch, if nobody is in line and that needs no
-    /// waiting.
-    fn begin_alone(
-        &self,
-        args: &uapi::drm_vaccel_submit,
-        file: &DrmFile,
-    ) -> Option<(Run<'_>, Job)> {
-        let turn = self.try_begin()?;
-        if !self.fifo.lock().is_empty() {
-            return None;
+    /// Queues what is in line, and sends what is held, at the end of the batch; now if there is none.
+    fn drain_at_end(self: &Arc<Self>) {
+        let is_it = |plugged: &Plugged| Arc::ptr_eq(&plugged.queue, self);
+        if !plug::at_end(is_it, || Plugged::new(self)) {
+            self.drain_now();
         }
-        let inside = self.vm.gate.try_enter()?;
-        let mut run = Run::new(turn, inside, false);
-        run.queued.reserve(1, GFP_KERNEL).ok()?;
-        // What is wrong with it is found again.
-        let job = Job::new(args, file, self, false).ok()?;
-        run.is_quick(&job).then_some((run, job))
     }
 
     /// Queues what is in line.
     fn drain(self: &Arc<Self>) {
-        // Nobody interrupts a worker.
+        // Nobody interrupts a worker, but there may be no room.
         let (Ok(turn), Ok(inside)) = (self.begin(), self.vm.gate.enter()) else {
-            return;
+            return self.drain_later();
         };
-        let mut run = Run::new(turn, inside, true);
+        let mut run = Run::new(turn, inside);
         let is_done = run.all();
-        // It waits for room, so nothing is left.
         run.flush();
-        run.finish();
-        if !is_done {
+        let is_left = run.end(Why::NoRoom);
+        if is_left || !is_done {
             self.drain_later();
         }
     }
@@ -256,35 +275,76 @@ impl<'a> Submitting<'a> {
 
     /// Keeps the memory of an outbox that is not needed any more for the next one.
     pub(crate) fn keep(&self, outbox: Outbox<'_>) {
-        let mut spare = outbox.into_rest();
+        let Some(mut spare) = outbox.into_rest() else {
+            return;
+        };
         spare.clear();
         // More than one turn usually needs is given back.
-        if spare.capacity() <= 2 * HELD_MAX {
-            let replaced = mem::replace(&mut self.queue().fifo.lock().spare, spare);
+        if spare.capacity() <= KEPT_MAX {
+            let replaced = self.queue().fifo.lock().spare.replace(spare);
             drop(replaced);
         }
     }
 
-    /// Sends what could not be sent before.
-    pub(crate) fn send_rest(&self) {
+    /// Sends what was held back before, waiting a bounded time for room.
+    ///
+    /// # Errors
+    ///
+    /// `EAGAIN` if the ring stayed full: what was held back is ahead of everything else still.
+    pub(crate) fn send_rest(&self) -> Result {
         let queue = self.queue();
         let rest = queue.fifo.lock().rest.take();
-        let Some(Rest { held, queued, stay }) = rest else {
-            return;
+        let Some(rest) = rest else {
+            return Ok(());
         };
-        let _inside = queue.vm.gate.resume(stay);
-        let mut outbox = Outbox::new(&queue.vm.device.process, held);
+        let inside = queue.vm.gate.resume(rest.stay);
+        let mut outbox = Outbox::new(&queue.vm.device.process, rest.held);
+        let before = outbox.sent();
         let flushed = outbox.flush();
-        complete(queued, &outbox, flushed);
+        let tries = match outbox.sent() == before {
+            true => rest.tries + 1,
+            false => 0,
+        };
+        if flushed.is_err_and(|error| error.errno == EAGAIN) && tries < TRIES_MAX {
+            queue.fifo.lock().rest = Some(Rest {
+                held: outbox.into_rest(),
+                stay: inside.stay(),
+                why: Why::NoRoom,
+                tries,
+            });
+            return Err(EAGAIN);
+        }
+        settle(queue, &mut outbox, flushed);
+        Ok(())
     }
 }
 
-/// Completes what was queued, `flushed` being what became of its messages.
-fn complete(queued: KVec<Queued>, outbox: &Outbox<'_>, flushed: HostResult) {
-    for queued in queued {
-        match flushed {
-            Err(error) if queued.end > outbox.sent() => refuse(&queued.operation, &error),
-            _ => queued.sent(),
+/// Ends what was queued, `flushed` being what became of its messages.
+fn settle(queue: &Queue, outbox: &mut Outbox<'_>, flushed: HostResult) {
+    let sent = outbox.sent();
+    if let Some(senders) = outbox.senders() {
+        mem::take(senders).settle(queue, sent, flushed);
+    }
+}
+
+impl Senders {
+    /// Takes room for one more that completes when its messages are sent.
+    fn reserve(&mut self) -> Result<(), AllocError> {
+        let queued = self.queued.get_or_insert_default();
+        queued.reserve(1, GFP_KERNEL)
+    }
+
+    /// Ends what was queued. `sent` messages were, and `flushed` became of the others. If some are lost
+    /// of what has completed, the vm is given up; unless the host is gone, and the vm with it.
+    fn settle(self, queue: &Queue, sent: usize, flushed: HostResult) {
+        if flushed.is_err_and(|error| error.errno != ENODEV) && self.promised > sent {
+            queue.vm.device.give_up();
+        }
+        for queued in self.queued.into_iter().flatten() {
+            match flushed {
+                Err(error) if queued.end > sent => refuse(&queued.operation, &error),
+                _ => queued.sent(),
+            }
         }
     }
 }
@@ -302,9 +362,8 @@ impl Queued {
     }
 }
 
-/// The queueing of what is in line.
+/// The queueing of one or several submissions.
 struct Run<'a> {
-    queued: KVec<Queued>,
     outbox: Outbox<'a>,
     may_sleep: bool,
     inside: Inside<'a>,
@@ -312,14 +371,41 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(turn: Submitting<'a>, inside: Inside<'a>, may_sleep: bool) -> Self {
+    /// One that may sleep.
+    fn new(turn: Submitting<'a>, inside: Inside<'a>) -> Self {
         Self {
-            queued: KVec::new(),
             outbox: turn.outbox(),
-            may_sleep,
+            may_sleep: true,
             inside,
             turn,
         }
+    }
+
+    /// One that may not sleep, if nobody else has the turn and `allowed` says so. It goes on with what
+    /// the batch so far has left.
+    fn try_begin(queue: &'a Queue, allowed: impl FnOnce(&Fifo) -> bool) -> Option<Self> {
+        let turn = queue.try_begin()?;
+        let (rest, spare) = {
+            let mut fifo = queue.fifo.lock();
+            if !fifo.has_room() || !allowed(&fifo) {
+                return None;
+            }
+            let spare = match &fifo.rest {
+                Some(_) => None,
+                None => fifo.spare.take(),
+            };
+            (fifo.rest.take(), spare)
+        };
+        let (held, inside) = match rest {
+            Some(rest) => (rest.held, queue.vm.gate.resume(rest.stay)),
+            None => (spare, queue.vm.gate.try_enter()?),
+        };
+        Some(Self {
+            outbox: Outbox::new(&queue.vm.device.process, held),
+            may_sleep: false,
+            inside,
+            turn,
+        })
     }
 
     /// Queues one after the other, as many as there may be at a time. Whether it got to the end.
@@ -347,7 +433,10 @@ impl<'a> Run<'a> {
             // It was cancelled.
             return None;
         }
-        let ready = self.queued.reserve(1, GFP_KERNEL).map_err(Error::from);
+        let ready = match self.outbox.senders() {
+            Some(senders) => senders.reserve().map_err(Error::from),
+            None => Ok(()),
+        };
         // What was looked at before the gate was entered may need memory by now.
         let needs_memory = self.turn.queue().vm.needs_revival();
         if let Err(error) = ready.and(if needs_memory { Err(EAGAIN) } else { Ok(()) }) {
@@ -357,7 +446,8 @@ impl<'a> Run<'a> {
         let (entry, job) = match next {
             Next::Checked(entry, job) => (entry, job),
             Next::Fresh(entry) => {
-                match Job::new(&entry.args, &entry.file, self.turn.queue(), false) {
+                let queue = self.turn.queue();
+                match Job::new(&entry.args, &entry.file, queue, false) {
                     Ok(job) => (entry, job),
                     Err(error) => {
                         entry.operation.refuse(error.errno, error.status);
@@ -370,7 +460,10 @@ impl<'a> Run<'a> {
             entry.operation.command().rest();
             return Some((entry, job));
         }
-        let outcome = self.queue(&entry.file, job);
+        let outcome = match entry.file.device().enter() {
+            Some(dev) => self.queue(&dev, &entry.file, job),
+            None => Err(ENODEV.into()),
+        };
         let seq = match outcome {
             Ok(seq) => seq,
             Err(error) => {
@@ -392,19 +485,32 @@ impl<'a> Run<'a> {
         device.process.adapter.transport.asynchronous && job.is_simple() && device.is_state_known()
     }
 
-    fn queue(&mut self, file: &DrmFile, job: Job) -> HostResult<u64> {
-        let dev = file.device().enter().ok_or(ENODEV)?;
+    fn queue(&mut self, dev: &DrmDevice, file: &DrmFile, job: Job) -> HostResult<u64> {
         let may_ask = self.may_sleep;
-        job.run(&mut self.turn, &dev, file, &mut self.outbox, may_ask)
+        job.run(&mut self.turn, dev, file, &mut self.outbox, may_ask)
+    }
+
+    /// Keeps the messages so far although who they are of completes. They were added by `file`.
+    fn promise(&mut self, file: &DrmFile) {
+        let added = self.outbox.added();
+        if let Some(senders) = self.outbox.senders() {
+            senders.promised = added;
+            if senders.file.is_none() {
+                senders.file = Some(file.keep());
+            }
+        }
     }
 
     /// Keeps it until its messages are sent. Room was taken.
     fn keep(&mut self, queued: Queued) {
         if queued.end == self.outbox.sent() {
             queued.sent();
-        } else {
+        } else if let Some(Senders {
+            queued: Some(all), ..
+        }) = self.outbox.senders()
+        {
             // There is room.
-            let _ = self.queued.push(queued, GFP_KERNEL);
+            let _ = all.push(queued, GFP_KERNEL);
         }
     }
 
@@ -415,30 +521,28 @@ impl<'a> Run<'a> {
         } else {
             self.outbox.flush_now()
         };
-        if !self.may_sleep && flushed.is_err_and(|error| error.errno == EAGAIN) {
+        if flushed.is_err_and(|error| error.errno == EAGAIN) {
             return Flushed::NotAll;
         }
-        complete(mem::take(&mut self.queued), &self.outbox, flushed);
+        settle(self.turn.queue(), &mut self.outbox, flushed);
         self.outbox.clear();
         Flushed::Over(flushed)
     }
 
-    /// Ends the turn. Nothing is left.
-    fn finish(self) {
-        self.turn.keep(self.outbox);
-    }
-
-    /// Leaves what could not be sent to the next one.
-    fn leave(mut self) {
-        let outbox = mem::replace(
-            &mut self.outbox,
-            Outbox::open(&self.turn.queue().vm.device.process),
-        );
-        self.turn.queue().fifo.lock().rest = Some(Rest {
-            held: outbox.into_rest(),
-            queued: mem::take(&mut self.queued),
+    /// Ends the turn. What was not sent is left to the next one; whether there is something.
+    fn end(self, why: Why) -> bool {
+        if self.outbox.is_empty() {
+            self.turn.keep(self.outbox);
+            return false;
+        }
+        let rest = Rest {
+            held: self.outbox.into_rest(),
             stay: self.inside.stay(),
-        });
+            why,
+            tries: 0,
+        };
+        self.turn.queue().fifo.lock().rest = Some(rest);
+        true
     }
 }
 
@@ -513,13 +617,22 @@ impl WorkItem for Queue {
     }
 }
 
-/// What a submission waits for, beyond being queued.
-fn waits(args: &uapi::drm_vaccel_submit, file: &DrmFile) -> Result<Waits> {
+/// What a submission waits for, beyond being queued, and a place for that.
+fn done(args: &uapi::drm_vaccel_submit, client: &Client) -> Result<Option<(Place, Waits)>> {
     if args.flags & uapi::VACCEL_SUBMIT_CQE_ON_DONE == 0 {
-        return Ok(Waits::for_nothing());
+        return Ok(None);
     }
-    let fence = file.inner().fence(args.done_fence)?.fence;
-    Waits::for_value(fence, args.done_value)
+    let fence = client.fence(args.done_fence)?.fence;
+    let waits = Waits::for_value(fence, args.done_value)?;
+    Ok(Some((client.operations.reserve(&waits)?, waits)))
+}
+
+/// Completes a command whose submission is queued, or has it complete when its work is done.
+fn queued(issue: Issue<'_>, done: Option<(Place, Waits)>, seq: u64) -> Answer {
+    match done {
+        Some((place, waits)) => Operation::wait(issue, place, waits, seq),
+        None => issue.complete(0, seq),
+    }
 }
 
 /// `VACCEL_URING_CMD_SUBMIT`.
@@ -528,93 +641,117 @@ fn waits(args: &uapi::drm_vaccel_submit, file: &DrmFile) -> Result<Waits> {
 ///
 /// Those of the operation; nothing was done then.
 pub(crate) fn issue(dev: &DrmDevice, file: &DrmFile, issue: Issue<'_>) -> Result<Answer> {
-    let args = issue.read::<uapi::drm_vaccel_submit>()?;
+    let mut args = uapi::drm_vaccel_submit::default();
+    issue.read_to(&mut args)?;
     submit::check(&args)?;
     let client = file.inner();
     let queue = client.queue(args.queue)?;
-    let waits = waits(&args, file)?;
     // Ahead of everything: what was queued must not be told to have failed.
-    let place = client.operations.reserve(&waits)?;
+    let done = done(&args, &client)?;
     if issue.may_sleep() {
         return Ok(match submit::submit_and_wait(dev, &args, file) {
-            Ok(seq) => Operation::wait(issue, place, waits, seq),
+            Ok(seq) => queued(issue, done, seq),
             Err(error) => refused(issue, &error),
         });
     }
     let asynchronous = queue.vm.device.process.adapter.transport.asynchronous;
-    if asynchronous && !plug::is_open() {
-        if let Some((run, job)) = queue.begin_alone(&args, file) {
-            return alone(&queue, run, job, file, issue, place, waits);
+    // A batch that is not sent yet has nobody wait for it.
+    if asynchronous && (done.is_none() || !plug::is_open()) {
+        match at_once(&queue, &args, dev, file) {
+            AtOnce::Queued(seq) => return Ok(queued(issue, done, seq)),
+            AtOnce::Refused(error) => {
+                return Ok(issue.complete(error.errno.to_errno(), error.status.bits().into()));
+            }
+            AtOnce::Not => {}
         }
     }
     if asynchronous && queue.fifo.lock().count >= FIFO_MAX / 2 {
         queue.drain_now();
     }
+    let (place, waits) = match done {
+        Some(done) => done,
+        None => {
+            let waits = Waits::for_nothing();
+            (client.operations.reserve(&waits)?, waits)
+        }
+    };
     let (operation, answer) = Operation::pend(issue, place, waits)?;
     let entry = Entry {
         args,
         file: file.keep(),
         operation: operation.clone(),
     };
-    let is_it = |plugged: &Plugged| Arc::ptr_eq(&plugged.queue, &queue);
     match queue.line_up(entry) {
         Err(error) => operation.refuse(error, NtStatus::SUCCESS),
         Ok(()) if !asynchronous => queue.drain_later(),
-        Ok(()) if plug::at_end(is_it, || Plugged::new(&queue)) => {}
-        Ok(()) => queue.drain_now(),
+        Ok(()) => queue.drain_at_end(),
     }
     Ok(answer)
 }
 
-/// Queues a submission that is not part of a batch.
-fn alone(
+/// What became of a submission that was to be queued at once.
+enum AtOnce {
+    /// It is, and has this number.
+    Queued(u64),
+    /// It failed; user space is told this.
+    Refused(HostError),
+    /// That would mean to wait, or to overtake another.
+    Not,
+}
+
+/// Queues a submission, if nobody is in line and that needs no waiting. Its messages are held until the
+/// end of the batch, if it is part of one.
+fn at_once(
     queue: &Arc<Queue>,
-    mut run: Run<'_>,
-    job: Job,
+    args: &uapi::drm_vaccel_submit,
+    dev: &DrmDevice,
     file: &DrmFile,
-    issue: Issue<'_>,
-    place: Place,
-    waits: Waits,
-) -> Result<Answer> {
-    let outcome = run.queue(file, job);
-    let seq = match (run.flush(), outcome) {
-        (Flushed::Over(Ok(())), Ok(seq)) => {
-            run.finish();
-            return Ok(Operation::wait(issue, place, waits, seq));
-        }
-        (Flushed::Over(Err(error)), Ok(_)) | (Flushed::Over(_), Err(error)) => {
-            return Ok(refused(issue, &error));
-        }
-        (Flushed::NotAll, Ok(seq)) => Ok(seq),
-        (Flushed::NotAll, Err(error)) => Err(error),
+) -> AtOnce {
+    let Some(mut run) = Run::try_begin(queue, Fifo::is_empty) else {
+        return AtOnce::Not;
     };
-    // The host has no room: the worker sends it.
-    let answer = match seq {
-        Ok(seq) => {
-            let pended = Operation::pend(issue, place, waits);
-            pended.map(|(operation, answer)| {
-                operation.command().start();
-                let end = run.outbox.added();
-                run.keep(Queued {
-                    operation,
-                    seq,
-                    end,
-                });
-                answer
-            })
+    let mut outcome = match Job::new(args, file, queue, false) {
+        Ok(job) if run.is_quick(&job) => run.queue(dev, file, job).map_err(told),
+        Ok(_) => {
+            run.end(Why::Batch);
+            return AtOnce::Not;
         }
-        Err(error) => Ok(refused(issue, &error)),
+        Err(error) => Err(error),
     };
-    run.leave();
-    queue.drain_later();
-    answer
+    let why = if plug::is_open() && !run.outbox.is_full() {
+        Why::Batch
+    } else {
+        if let Flushed::Over(flushed) = run.flush() {
+            outcome = outcome.and_then(|seq| flushed.map(|()| seq).map_err(told));
+        }
+        Why::NoRoom
+    };
+    if !run.outbox.is_empty() {
+        // Also those of a submission that failed halfway.
+        run.promise(file);
+    }
+    match (run.end(why), why) {
+        (false, _) => {}
+        (true, Why::Batch) => queue.drain_at_end(),
+        (true, Why::NoRoom) => queue.drain_later(),
+    }
+    match outcome {
+        Ok(seq) => AtOnce::Queued(seq),
+        Err(error) => AtOnce::Refused(error),
+    }
+}
+
+/// What user space is told of what failed on the way to the host, or there.
+fn told(error: HostError) -> HostError {
+    let errno = match ioctl::errno(&error) {
+        ERESTARTSYS => EINTR,
+        errno => errno,
+    };
+    HostError { errno, ..error }
 }
 
 /// Ends a command as the host or the driver refused it.
 pub(crate) fn refused(issue: Issue<'_>, error: &HostError) -> Answer {
-    let errno = match ioctl::errno(error) {
-        ERESTARTSYS => EINTR,
-        errno => errno,
-    };
-    issue.complete(errno.to_errno(), error.status.bits().into())
+    let error = told(*error);
+    issue.complete(error.errno.to_errno(), error.status.bits().into())
 }
