@@ -3,10 +3,13 @@
 
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use libc::{ECANCELED, ESTALE, ETIME};
 use libvaccel::ring::raw;
-use libvaccel::{ioctl, Deadline, Fence, HostCaps, Queue, QueueMode, QueueOptions, Submission};
+use libvaccel::{
+    ioctl, sys, Deadline, Fence, HostCaps, Queue, QueueMode, QueueOptions, Submission,
+};
 
 use super::Case;
 use crate::rig::{ensure, failed, soon, Problem, Result, Rig};
@@ -68,6 +71,23 @@ pub const CASES: &[Case] = &[
                  signals, if the host has asynchronous messages",
         run: queues,
     },
+    Case {
+        name: "uring-order-mixed",
+        proves: "what is done when it is queued and what completes when its work is done are taken in the \
+                 order of their entries, in one batch",
+        run: mixed,
+    },
+    Case {
+        name: "uring-order-ioctl",
+        proves: "batches to a queue and ioctls of another thread to the same queue are each taken once, \
+                 those of a batch in order, and all of them are done",
+        run: beside_ioctls,
+    },
+    Case {
+        name: "uring-order-much",
+        proves: "batches with more data than the channel holds are taken whole and in order",
+        run: much,
+    },
 ];
 
 const COUNT: u64 = 1000;
@@ -126,6 +146,111 @@ fn in_order(node: &Path, kind: Kind) -> Result {
         }
     }
     reaches("the submissions", &rig.fence, COUNT, None)
+}
+
+/// Every third completes when its work is done.
+fn mixed(node: &Path) -> Result {
+    let (rig, mut ring) = door::rig(node)?;
+    let lists = Lists::new(&rig.device, BATCH)?;
+    let mut seq = 0;
+    for _ in 0..20 {
+        let mut entries = Vec::new();
+        for slot in 0..BATCH {
+            seq += 1;
+            let list = Submission::new().signal(&rig.fence, seq).expect_seq(seq);
+            let mut arg = lists.write(slot, &rig.queue, &list.done(&rig.fence, seq))?;
+            if slot % 3 == 1 {
+                arg.flags |= sys::SUBMIT_CQE_ON_DONE;
+            }
+            entries.push(Entry::new::<ioctl::Submit>(rig.device.as_fd(), &arg, seq));
+        }
+        for completion in ring.all(&entries)? {
+            completion.gives("a submission", completion.user_data)?;
+        }
+    }
+    reaches("the submissions", &rig.fence, seq, None)
+}
+
+fn beside_ioctls(node: &Path) -> Result {
+    const BATCHES: u64 = 60;
+    const SIZE: u64 = 8;
+    let (rig, mut ring) = door::rig(node)?;
+    let lists = Lists::new(&rig.device, SIZE)?;
+    let (by_ring, by_ioctl) = (fence(&rig.vm)?, fence(&rig.vm)?);
+    let stop = AtomicBool::new(false);
+    let mut numbers = Vec::new();
+    let called: Result<Vec<u64>> = std::thread::scope(|scope| {
+        let calls = scope.spawn(|| {
+            let mut numbers = Vec::new();
+            while !stop.load(Ordering::Relaxed) {
+                let value = numbers.len() as u64 + 1;
+                let list = Submission::new().signal(&by_ioctl, value);
+                numbers.push(rig.queue.submit(&list)?.seq);
+            }
+            Ok(numbers)
+        });
+        let batches = (0..BATCHES).try_for_each(|batch| {
+            let mut entries = Vec::new();
+            for slot in 0..SIZE {
+                let list = Submission::new().signal(&by_ring, batch * SIZE + slot + 1);
+                entries.push(lists.entry(slot, &rig.queue, &list)?);
+            }
+            for completion in ring.all(&entries)? {
+                completion.is("a submission", 0)?;
+                numbers.extend(completion.extra);
+            }
+            Ok(())
+        });
+        stop.store(true, Ordering::Relaxed);
+        let called = calls
+            .join()
+            .unwrap_or_else(|_| failed("the thread panicked"));
+        batches.and(called)
+    });
+    let called = called?;
+    let rising = |numbers: &[u64]| numbers.windows(2).all(|pair| pair[0] < pair[1]);
+    ensure(rising(&numbers), format!("numbers of a ring: {numbers:?}"))?;
+    ensure(rising(&called), format!("numbers of ioctls: {called:?}"))?;
+    let count = called.len() as u64;
+    numbers.extend(called);
+    numbers.sort_unstable();
+    let all: Vec<_> = (1..=BATCHES * SIZE + count).collect();
+    ensure(numbers == all, format!("{numbers:?} have a gap"))?;
+    reaches("those by ring", &by_ring, BATCHES * SIZE, None)?;
+    reaches("those by ioctl", &by_ioctl, count, None)
+}
+
+/// Each submission has so many messages that a batch of them does not fit the channel.
+fn much(node: &Path) -> Result {
+    const SIGNALS: u64 = 256;
+    const SIZE: u64 = 24;
+    let (rig, mut ring) = door::rig(node)?;
+    let lists = (1..=SIZE).map(|seq| {
+        let values = (seq - 1) * SIGNALS + 1..=seq * SIGNALS;
+        let list = values.fold(Submission::new(), |list, value| {
+            list.signal(&rig.fence, value)
+        });
+        Ok(list.expect_seq(seq).encode()?)
+    });
+    let lists = lists.collect::<Result<Vec<_>>>()?;
+    let bytes = lists.iter().map(|list| list.bytes.len() as u64).sum();
+    let args = rig.device.create_arg_bo(bytes)?;
+    let (mut entries, mut start) = (Vec::new(), 0);
+    for (list, seq) in lists.iter().zip(1..) {
+        args.mapping().write(start, &list.bytes)?;
+        let arg = sys::Submit {
+            queue: rig.queue.handle(),
+            arg_bo: args.handle(),
+            arg_offset: start as u64,
+            ..list.descriptor
+        };
+        entries.push(Entry::new::<ioctl::Submit>(rig.device.as_fd(), &arg, seq));
+        start += list.bytes.len();
+    }
+    for completion in ring.all(&entries)? {
+        completion.gives("a submission", completion.user_data)?;
+    }
+    reaches("the submissions", &rig.fence, SIZE * SIGNALS, None)
 }
 
 fn library(node: &Path) -> Result {
