@@ -19,6 +19,9 @@ use super::rates::SIZES;
 
 /// Jobs of a sample, at least.
 const JOBS: u32 = 64;
+/// Samples of a round for each way and size. Many short ones: a timer's tick is in some of them, and not
+/// in the median.
+const TURNS: usize = 8;
 
 impl From<ControlError> for Unfinished {
     fn from(error: ControlError) -> Self {
@@ -58,28 +61,40 @@ impl Share {
         Ok(busy.ok_or_else(unknown)? / 1e9)
     }
 
-    /// Measures each once, the ways in the order given.
+    /// Measures each a few times, the ways in the order given.
     pub fn round(&mut self, file: &File, lane: &mut Lane, ways: &[Way]) -> Result<(), Unfinished> {
         for (place, size) in SIZES.into_iter().enumerate() {
-            for way in ways {
-                let mut door = way.open(file)?;
-                let batches = JOBS.div_ceil(size);
-                // What the question itself takes.
-                let asked = -self.worked()? + self.worked()?;
-                let before = self.worked()?;
-                let begin = Instant::now();
-                for _ in 0..batches {
-                    lane.submit(&mut door, size)?;
-                    lane.finish()?;
-                }
-                let whole = begin.elapsed().as_secs_f64();
-                let host = self.worked()? - before - asked;
-                let jobs = f64::from(batches * size);
-                let of = &mut self.of[*way as usize];
-                of.host[place].push(host / jobs);
-                of.guest[place].push((whole - host) / jobs);
+            for way in ways.iter().cycle().take(ways.len() * TURNS) {
+                self.sample(file, lane, *way, (place, size))?;
             }
         }
+        Ok(())
+    }
+
+    /// Measures one way with batches of one size.
+    fn sample(
+        &mut self,
+        file: &File,
+        lane: &mut Lane,
+        way: Way,
+        (place, size): (usize, u32),
+    ) -> Result<(), Unfinished> {
+        let mut door = way.open(file)?;
+        let batches = JOBS.div_ceil(size);
+        // What the question itself takes.
+        let asked = -self.worked()? + self.worked()?;
+        let before = self.worked()?;
+        let begin = Instant::now();
+        for _ in 0..batches {
+            lane.submit(&mut door, size)?;
+            lane.finish()?;
+        }
+        let whole = begin.elapsed().as_secs_f64();
+        let host = self.worked()? - before - asked;
+        let jobs = f64::from(batches * size);
+        let of = &mut self.of[way as usize];
+        of.host[place].push(host / jobs);
+        of.guest[place].push((whole - host) / jobs);
         Ok(())
     }
 
