@@ -54,7 +54,8 @@ impl Turn {
 
     /// Takes a turn, if it is nobody's.
     pub(crate) fn try_take(&self) -> Option<Taken<'_>> {
-        self.free.try_wait().then_some(Taken(self))
+        // Not `then_some()`: a turn that is not taken must not end.
+        self.free.try_wait().then(|| Taken(self))
     }
 
     /// Waits for a turn where only the end of the task may interrupt.
