@@ -32,6 +32,7 @@ use crate::host_error::{
     HostError,
     HostResult, //
 };
+use crate::link::reply_timeout_ms;
 use crate::process::Process;
 use crate::reaper::Owned;
 use crate::relay::Relays;
@@ -52,6 +53,8 @@ pub(crate) struct Device {
     retired: AtomicBool,
     /// Whether user space was told that it failed.
     reported: AtomicBool,
+    /// Whether it was given up, and the host is to be told.
+    abandoned: AtomicBool,
     pub(crate) process: Arc<Process>,
 }
 
@@ -79,6 +82,7 @@ impl Device {
                 seen: AtomicU64::new(0),
                 retired: AtomicBool::new(false),
                 reported: AtomicBool::new(false),
+                abandoned: AtomicBool::new(false),
                 process,
             },
             GFP_KERNEL,
@@ -160,6 +164,22 @@ impl Device {
     /// Gives it up: its work does not end.
     pub(crate) fn give_up(&self) {
         self.fail(uapi::VACCEL_STATE_HUNG);
+    }
+
+    /// Gives it up, as what it was asked for was lost, and has everybody look who waits for it. Somebody
+    /// who can wait for the host is to [tell](Device::tell_abandoned) it. Does not sleep.
+    pub(crate) fn abandon(&self) {
+        self.give_up();
+        self.abandoned.store(true, Ordering::Release);
+        self.process.adapter.events.disturb(self.cookie());
+    }
+
+    /// Tells the host if it was [abandoned](Device::abandon), so that nobody waits for its fences.
+    pub(crate) fn tell_abandoned(&self) {
+        if self.abandoned.swap(false, Ordering::AcqRel) {
+            // A host that does not answer knows nothing of it: there is no more that can be done.
+            let _ = self.mark_as_error(reply_timeout_ms());
+        }
     }
 
     /// Whether its failure is to be told to user space: once.

@@ -65,7 +65,7 @@ pub(crate) fn reply_timeout_ms() -> u32 {
 const WAIT_SLICE_MS: u32 = 500;
 
 /// How long a full ring is retried, in steps of [`RING_RETRY_US`].
-const RING_TIMEOUT_US: i64 = 10_000_000;
+pub(crate) const RING_TIMEOUT_US: i64 = 10_000_000;
 
 /// Pause between two attempts to send into a full ring.
 const RING_RETRY_US: i64 = 1_000;

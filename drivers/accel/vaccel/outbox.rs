@@ -5,6 +5,8 @@
 //! A host with asynchronous messages answers none of those that queue work, so many can be sent at once
 //! and the host told once. With any other host each message is sent, and answered, by itself.
 
+use core::ops;
+
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -17,7 +19,10 @@ use crate::gpupv::{
 use crate::host_error::HostResult;
 use crate::process::Process;
 use crate::uring_submit::Senders;
-use crate::vmbus::Batch;
+use crate::vmbus::{
+    self,
+    Batch, //
+};
 
 /// Bytes that are held at most: a part of the ring, so that the host has work while more comes.
 pub(crate) const HELD_MAX: usize = gpupv::RING_SIZE / 4;
@@ -28,6 +33,36 @@ pub(crate) struct Outbox<'a> {
     /// None if nothing is held.
     held: Option<KBox<Held>>,
 }
+
+/// How much memory messages take, at most.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Size {
+    /// Bytes of messages, and what goes with them in a ring.
+    pub(crate) bytes: usize,
+    /// Fences that they name.
+    pub(crate) fences: usize,
+}
+
+impl Size {
+    /// One message more, with `private` bytes of data behind its longest fixed part, naming a fence or
+    /// none.
+    pub(crate) fn add(&mut self, private: usize, fences: usize) {
+        self.bytes += MESSAGE_MAX + private + vmbus::PACKET_MORE;
+        self.fences += fences;
+    }
+}
+
+impl ops::AddAssign for Size {
+    fn add_assign(&mut self, other: Self) {
+        self.bytes += other.bytes;
+        self.fences += other.fences;
+    }
+}
+
+/// Bytes of the headers and the longest fixed part of a message that queues work: a submission.
+const MESSAGE_MAX: usize = size_of::<gpupv::ExtHeader>()
+    + size_of::<gpupv::CommandHeader>()
+    + size_of::<gpupv::SubmitCommand>();
 
 /// Messages that are held, the fences that they name, which must not be destroyed before the host has
 /// the messages, and who waits for that.
@@ -55,6 +90,34 @@ impl<'a> Outbox<'a> {
         Self {
             process,
             held: None,
+        }
+    }
+
+    /// Whether it is such a one although the host takes messages asynchronously: there was no memory.
+    pub(crate) fn is_poor(&self) -> bool {
+        self.held.is_none() && self.process.adapter.transport.asynchronous
+    }
+
+    /// Whether there is memory for `size` of messages.
+    pub(crate) fn has_memory(&self, size: Size) -> bool {
+        self.held.as_ref().is_none_or(|held| {
+            let fences = held.fences.capacity() - held.fences.len();
+            held.batch.room() >= size.bytes && fences >= size.fences
+        })
+    }
+
+    /// Takes memory for `size` of messages.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn reserve(&mut self, size: Size) -> Result {
+        match &mut self.held {
+            Some(held) => {
+                held.fences.reserve(size.fences, GFP_KERNEL)?;
+                held.batch.reserve(size.bytes)
+            }
+            None => Ok(()),
         }
     }
 
@@ -164,6 +227,7 @@ impl Held {
     pub(crate) fn clear(&mut self) {
         self.batch.clear();
         self.fences.clear();
+        self.senders = Senders::default();
     }
 
     /// How many bytes it has memory for.

@@ -19,7 +19,10 @@ use crate::logic::ops::{
     OpList,
     RECORD, //
 };
-use crate::outbox::Outbox;
+use crate::outbox::{
+    Outbox,
+    Size, //
+};
 use crate::queue::Queue;
 use crate::submit;
 
@@ -73,6 +76,18 @@ impl Plain {
             None
         };
         Some(Self { execs, count, done })
+    }
+
+    /// What its messages take.
+    pub(crate) fn size(&self) -> Size {
+        let mut size = Size::default();
+        for _ in 0..self.count {
+            size.add(0, 0);
+        }
+        if self.done.is_some() {
+            size.add(0, 1);
+        }
+        size
     }
 
     /// Queues it. Messages may be left in the outbox.

@@ -93,7 +93,7 @@ pub(crate) struct Queue {
     out: SetOnce<Arc<OutFences>>,
     /// What it waits for.
     pub(crate) inputs: Arc<Inputs>,
-    /// What came by io_uring and has yet to be queued.
+    /// What came by io_uring and has yet to be queued, or sent.
     #[pin]
     pub(crate) fifo: Mutex<Fifo>,
     #[pin]

@@ -45,7 +45,10 @@ use crate::logic::ops::{
     OpError,
     OpList, //
 };
-use crate::outbox::Outbox;
+use crate::outbox::{
+    Outbox,
+    Size, //
+};
 use crate::plain::Plain;
 use crate::queue::{
     Mode,
@@ -213,6 +216,18 @@ impl Job {
         }
     }
 
+    /// What its messages take, if it is a [simple](Job::is_simple) one.
+    pub(crate) fn size(&self) -> Size {
+        // The wait for bindings.
+        let mut size = Size::default();
+        size.add(0, 0);
+        match &self.work {
+            Work::Plain(plain) => size += plain.size(),
+            Work::List(list) => size += list.size(),
+        }
+        size
+    }
+
     /// Queues the operations; returns the number of the submission. With a [simple](Job::is_simple)
     /// one messages may be left in the outbox. The caller stays inside of the gate of the vm until that
     /// is empty. Unless this `may_ask` the host is not asked whether the vm works.
@@ -294,6 +309,17 @@ impl OperationList {
             )
         };
         self.last.is_none() && self.ops.iter().all(simple)
+    }
+
+    fn size(&self) -> Size {
+        let mut size = Size::default();
+        for op in &self.ops {
+            match op {
+                Prepared::Exec { private, .. } => size.add(private.len(), 0),
+                _ => size.add(0, 1),
+            }
+        }
+        size
     }
 
     /// Queues the operations.

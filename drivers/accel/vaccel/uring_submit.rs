@@ -19,12 +19,17 @@
 //! Whoever takes submissions out, or holds messages back, has the queue's turn; `Queue::fifo` is held
 //! for list operations only.
 //!
+//! A submission that was queued promises what it signals, so that dma_fences may depend on messages that
+//! are held. Hence nobody waits for memory while it has the turn and such messages are not sent, unless it
+//! queues a line; and if a task sleeps in the middle of its batch a worker with a rescuer sends them.
+//!
 //! # Lifetime
 //!
 //! A submission in line keeps its file open by itself, not by way of its command: when io_uring ends
-//! that early nobody waits for the worker. Messages that are held keep it open likewise, as they name
-//! what goes with it, and stay inside of the gate of the vm. Whoever has the turn next sends them first
-//! or with its own, so they are held no longer than until then or until the end of the batch.
+//! that early nobody waits for the worker. Messages of submissions that have completed keep it open
+//! likewise, as they name what goes with it. What is held stays inside of the gate of the vm. Whoever has
+//! the turn next sends it first or with its own, so it is held no longer than until then or until the end
+//! of the batch.
 
 use core::mem;
 
@@ -59,6 +64,10 @@ use crate::host_error::{
     HostResult, //
 };
 use crate::ioctl;
+use crate::link::{
+    reply_timeout_ms,
+    RING_TIMEOUT_US, //
+};
 use crate::outbox::{
     Held,
     Outbox,
@@ -89,9 +98,15 @@ use crate::uring_operation::{
 /// Bytes of messages for which a queue keeps memory, at most.
 const KEPT_MAX: usize = 2 * HELD_MAX;
 
-/// How often it is tried to send messages while the host reads none, before the vm is given up. Each
-/// try takes ten seconds (`RING_TIMEOUT_US`), all as long as the host has for an answer.
-const TRIES_MAX: u32 = 6;
+/// How often it is tried to send messages while the host reads none, before the vm is given up: for as
+/// long as the host has for an answer.
+fn tries_max() -> u32 {
+    // CAST: it is a few seconds.
+    reply_timeout_ms().div_ceil((RING_TIMEOUT_US / 1000) as u32)
+}
+
+/// Fences that messages of a batch may name before more memory is taken.
+const FENCES: usize = 64;
 
 /// Most submissions of a queue that are in line.
 const FIFO_MAX: usize = 1024;
@@ -262,6 +277,7 @@ impl Queue {
         if is_left || !is_done {
             self.drain_later();
         }
+        self.vm.device.tell_abandoned();
     }
 }
 
@@ -305,7 +321,9 @@ impl<'a> Submitting<'a> {
             true => rest.tries + 1,
             false => 0,
         };
-        if flushed.is_err_and(|error| error.errno == EAGAIN) && tries < TRIES_MAX {
+        if flushed.is_err_and(|error| error.errno == EAGAIN) && tries < tries_max() {
+            // Some of it was, maybe.
+            tell_sent(&mut outbox);
             queue.fifo.lock().rest = Some(Rest {
                 held: outbox.into_rest(),
                 stay: inside.stay(),
@@ -327,6 +345,23 @@ fn settle(queue: &Queue, outbox: &mut Outbox<'_>, flushed: HostResult) {
     }
 }
 
+/// Ends those of which all messages were sent.
+fn tell_sent(outbox: &mut Outbox<'_>) {
+    let sent = outbox.sent();
+    if let Some(Senders {
+        queued: Some(all), ..
+    }) = outbox.senders()
+    {
+        all.retain(|queued| {
+            let waits = queued.end > sent;
+            if !waits {
+                queued.sent();
+            }
+            waits
+        });
+    }
+}
+
 impl Senders {
     /// Takes room for one more that completes when its messages are sent.
     fn reserve(&mut self) -> Result<(), AllocError> {
@@ -338,7 +373,7 @@ impl Senders {
     /// of what has completed, the vm is given up; unless the host is gone, and the vm with it.
     fn settle(self, queue: &Queue, sent: usize, flushed: HostResult) {
         if flushed.is_err_and(|error| error.errno != ENODEV) && self.promised > sent {
-            queue.vm.device.give_up();
+            queue.vm.device.abandon();
         }
         for queued in self.queued.into_iter().flatten() {
             match flushed {
@@ -355,7 +390,7 @@ fn refuse(operation: &Operation, error: &HostError) {
 
 impl Queued {
     /// The host has it.
-    fn sent(self) {
+    fn sent(&self) {
         self.operation.note(self.seq);
         // If io_uring has ended it, this does nothing.
         self.operation.watch();
@@ -400,12 +435,39 @@ impl<'a> Run<'a> {
             Some(rest) => (rest.held, queue.vm.gate.resume(rest.stay)),
             None => (spare, queue.vm.gate.try_enter()?),
         };
+        let outbox = Outbox::new(&queue.vm.device.process, held);
+        if outbox.is_poor() {
+            // It would send each message by itself, waiting for room.
+            return None;
+        }
         Some(Self {
-            outbox: Outbox::new(&queue.vm.device.process, held),
+            outbox,
             may_sleep: false,
             inside,
             turn,
         })
+    }
+
+    /// Makes room for the messages of a submission, and for more in a batch. What is held is sent before
+    /// memory is waited for.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, `EAGAIN` if the ring has no room.
+    fn make_room(&mut self, job: &Job, is_batch: bool) -> Result {
+        let mut size = job.size();
+        if self.outbox.has_memory(size) {
+            return Ok(());
+        }
+        if !self.outbox.is_empty() && !self.flush().is_over() {
+            return Err(EAGAIN);
+        }
+        if is_batch {
+            // So that this is done once for most of them.
+            size.bytes = size.bytes.max(HELD_MAX);
+            size.fences = size.fences.max(FENCES);
+        }
+        self.outbox.reserve(size)
     }
 
     /// Queues one after the other, as many as there may be at a time. Whether it got to the end.
@@ -522,6 +584,7 @@ impl<'a> Run<'a> {
             self.outbox.flush_now()
         };
         if flushed.is_err_and(|error| error.errno == EAGAIN) {
+            tell_sent(&mut self.outbox);
             return Flushed::NotAll;
         }
         settle(self.turn.queue(), &mut self.outbox, flushed);
@@ -592,9 +655,9 @@ impl Unplug for Plugged {
         if in_schedule {
             // The module keeps the workers, so that this is not the last reference to them.
             let background = &this.queue.vm.device.process.adapter.background;
-            let watchers = background.watchers.clone();
+            let workers = background.workers.clone();
             // It is queued nowhere.
-            let _ = watchers.enqueue(this);
+            let _ = workers.enqueue(this);
         } else {
             this.queue.drain_now();
         }
@@ -605,7 +668,14 @@ impl WorkItem for Plugged {
     type Pointer = Arc<Self>;
 
     fn run(this: Arc<Self>) {
-        this.queue.drain();
+        // Sends what is held, without waiting for memory or for a turn: whoever has it now got it after
+        // that was left, and sends it.
+        if let Some(turn) = this.queue.try_begin() {
+            // If there is no room it is left to the worker.
+            let _ = turn.send_rest();
+        }
+        // The rest; and the last reference to a queue is better dropped there.
+        this.queue.drain_later();
     }
 }
 
@@ -659,9 +729,7 @@ pub(crate) fn issue(dev: &DrmDevice, file: &DrmFile, issue: Issue<'_>) -> Result
     if asynchronous && (done.is_none() || !plug::is_open()) {
         match at_once(&queue, &args, dev, file) {
             AtOnce::Queued(seq) => return Ok(queued(issue, done, seq)),
-            AtOnce::Refused(error) => {
-                return Ok(issue.complete(error.errno.to_errno(), error.status.bits().into()));
-            }
+            AtOnce::Refused(error) => return Ok(refused(issue, &error)),
             AtOnce::Not => {}
         }
     }
@@ -693,9 +761,9 @@ pub(crate) fn issue(dev: &DrmDevice, file: &DrmFile, issue: Issue<'_>) -> Result
 enum AtOnce {
     /// It is, and has this number.
     Queued(u64),
-    /// It failed; user space is told this.
+    /// It failed.
     Refused(HostError),
-    /// That would mean to wait, or to overtake another.
+    /// That would mean to wait, or to overtake another; or something is wrong with it.
     Not,
 }
 
@@ -707,22 +775,34 @@ fn at_once(
     dev: &DrmDevice,
     file: &DrmFile,
 ) -> AtOnce {
+    if !queue.fifo.lock().is_empty() {
+        return AtOnce::Not;
+    }
+    // Ahead of the turn: this may wait for memory. What is wrong with it is found again, since what it
+    // waits for may be in line still.
+    let Ok(job) = Job::new(args, file, queue, false) else {
+        return AtOnce::Not;
+    };
     let Some(mut run) = Run::try_begin(queue, Fifo::is_empty) else {
         return AtOnce::Not;
     };
-    let mut outcome = match Job::new(args, file, queue, false) {
-        Ok(job) if run.is_quick(&job) => run.queue(dev, file, job).map_err(told),
-        Ok(_) => {
-            run.end(Why::Batch);
-            return AtOnce::Not;
+    if !run.is_quick(&job) || queue.vm.needs_revival() {
+        run.end(Why::Batch);
+        return AtOnce::Not;
+    }
+    let is_batch = plug::is_open();
+    if run.make_room(&job, is_batch).is_err() {
+        if run.end(Why::NoRoom) {
+            queue.drain_later();
         }
-        Err(error) => Err(error),
-    };
-    let why = if plug::is_open() && !run.outbox.is_full() {
+        return AtOnce::Not;
+    }
+    let mut outcome = run.queue(dev, file, job);
+    let why = if is_batch && !run.outbox.is_full() {
         Why::Batch
     } else {
         if let Flushed::Over(flushed) = run.flush() {
-            outcome = outcome.and_then(|seq| flushed.map(|()| seq).map_err(told));
+            outcome = outcome.and_then(|seq| flushed.map(|()| seq));
         }
         Why::NoRoom
     };
@@ -741,17 +821,11 @@ fn at_once(
     }
 }
 
-/// What user space is told of what failed on the way to the host, or there.
-fn told(error: HostError) -> HostError {
-    let errno = match ioctl::errno(&error) {
+/// Ends a command as the host or the driver refused it.
+pub(crate) fn refused(issue: Issue<'_>, error: &HostError) -> Answer {
+    let errno = match ioctl::errno(error) {
         ERESTARTSYS => EINTR,
         errno => errno,
     };
-    HostError { errno, ..error }
-}
-
-/// Ends a command as the host or the driver refused it.
-pub(crate) fn refused(issue: Issue<'_>, error: &HostError) -> Answer {
-    let error = told(*error);
-    issue.complete(error.errno.to_errno(), error.status.bits().into())
+    issue.complete(errno.to_errno(), error.status.bits().into())
 }

@@ -36,7 +36,10 @@ use kernel::{
 use crate::bindings;
 
 pub use self::{
-    batch::Batch,
+    batch::{
+        Batch,
+        PACKET_MORE, //
+    },
     channel::{
         Channel,
         ChannelCallback,

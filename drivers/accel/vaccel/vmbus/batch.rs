@@ -29,6 +29,9 @@ const DESCRIPTOR: usize = 16;
 /// Bytes behind a packet, for the place where it begins.
 const TRAILER: usize = 8;
 
+/// Most bytes that a packet takes besides its message.
+pub const PACKET_MORE: usize = DESCRIPTOR + TRAILER + 7;
+
 /// Where a packet's descriptor says how many words of eight bytes it has, the trailer not counted.
 const LENGTH: core::ops::Range<usize> = 4..6;
 
@@ -107,6 +110,7 @@ impl Batch {
 
     /// Makes it empty; the memory stays.
     pub fn clear(&mut self) {
+        // INVARIANT: There are no packets.
         self.bytes.clear();
         self.added = 0;
         self.sent = 0;
@@ -116,6 +120,20 @@ impl Batch {
     /// How many bytes it has memory for.
     pub fn capacity(&self) -> usize {
         self.bytes.capacity()
+    }
+
+    /// How many more bytes it has memory for.
+    pub fn room(&self) -> usize {
+        self.bytes.capacity() - self.bytes.len()
+    }
+
+    /// Takes memory for `len` more bytes, descriptors and trailers included.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn reserve(&mut self, len: usize) -> Result {
+        Ok(self.bytes.reserve(len, GFP_KERNEL)?)
     }
 
     /// Bytes that have yet to be sent.
