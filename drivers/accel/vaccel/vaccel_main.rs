@@ -13,8 +13,8 @@
 //!   back what the host made for us; [`events`]: what the host says by itself;
 //! - [`bus`], [`discovery`], [`global`], [`adapter`]: finding and starting virtual GPUs;
 //! - [`client`], [`vm`], [`queue`], [`bo`], [`bind`], [`reservation`], [`residency`], [`fence`],
-//!   [`fence_wait`], [`fence_share`], [`sync_export`], [`sync_import`], [`submit`], [`budget`],
-//!   [`query`]: one file for each concept of the user-space interface; [`driver`] ties them to DRM;
+//!   [`fence_wait`], [`fence_share`], [`sync_export`], [`sync_import`], [`submit`] and [`plain`],
+//!   [`budget`], [`query`]: one file for each concept of the user-space interface; [`driver`] ties them to DRM;
 //! - the same by io_uring: [`uring_cmd`], [`uring_submit`], [`uring_operation`]; [`outbox`], messages that
 //!   are sent together;
 //! - below them, synchronisation: [`watch`] and [`pending`], who waits; [`submit_sync`], [`inputs`] and
