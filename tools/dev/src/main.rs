@@ -138,6 +138,7 @@ fn on_packaged_kernel(run: &Runner) {
         ("vmbus-4.0", 10),
         ("vmbus-5.1", 10),
         ("scenario", 10),
+        ("silent", 10),
         ("spirv", 10),
         ("synic-user", 10),
         ("smp", 10),

@@ -5,8 +5,10 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use libc::{ECANCELED, ENOBUFS};
-use libvaccel::{ioctl, sys, BoOptions, Deadline, Features, Submission};
+use libc::{ECANCELED, EIO, ENOBUFS, ETIMEDOUT};
+use libvaccel::{
+    ioctl, sys, BoOptions, Deadline, Device, Features, HostCaps, Segment, State, Submission,
+};
 
 use super::Case;
 use crate::host::Host;
@@ -33,6 +35,12 @@ pub const CASES: &[Case] = &[
         proves: "a ring with all kinds of commands pending is closed at once while the host answers \
                  nothing",
         run: closed,
+    },
+    Case {
+        name: "mute-uring-lost",
+        proves: "what completed as queued, but was not read by a host for as long as it has for an answer, \
+                 ends its vm: waits end with EIO, another vm works, and the host hears of it",
+        run: lost,
     },
 ];
 
@@ -217,5 +225,82 @@ fn closed(node: &Path) -> Result {
         quick("to close the ring", begin)?;
         drop((bo, lists));
     }
+    check_device_works(&rig.device)
+}
+
+/// Whether the driver waits for an answer for a moment only: a minute is too long to be waited for here.
+fn is_impatient(device: &Device, host: &mut Host) -> Result<bool> {
+    host.mute(SILENCE)?;
+    let asked = device.budget(Segment::Local);
+    host.mute(Duration::ZERO)?;
+    Ok(asked.is_err_and(|error| error.errno() == Some(ioctl::Errno(ETIMEDOUT))))
+}
+
+fn lost(node: &Path) -> Result {
+    /// Messages of a submission; a channel holds some two thousand.
+    const SIGNALS: u64 = 256;
+    const BATCHES: u64 = 24;
+    /// A full channel is tried for ten seconds, once if an answer is waited for no longer.
+    const MOST: Duration = Duration::from_secs(60);
+    let (rig, mut ring) = door::rig(node)?;
+    let mut host = Host::open(node)?;
+    if !rig
+        .device
+        .info()?
+        .host_caps
+        .unwrap_or_default()
+        .contains(HostCaps::ASYNC)
+    {
+        return Err(Problem::Skipped("the host answers every message".into()));
+    }
+    if !is_impatient(&rig.device, &mut host)? {
+        return Err(Problem::Skipped("the driver is patient (reply_ms)".into()));
+    }
+    let list = (1..=SIGNALS).fold(Submission::new(), |list, value| {
+        list.signal(&rig.fence, value)
+    });
+    let encoded = list.encode()?;
+    let args = rig.device.create_arg_bo(encoded.bytes.len() as u64)?;
+    args.mapping().write(0, &encoded.bytes)?;
+    let arg = sys::Submit {
+        queue: rig.queue.handle(),
+        arg_bo: args.handle(),
+        ..encoded.descriptor
+    };
+    host.mute(MOST)?;
+    let mut taken = 0;
+    for number in 0..BATCHES {
+        ring.queue(&Entry::new::<ioctl::Submit>(
+            rig.device.as_fd(),
+            &arg,
+            number,
+        ))?;
+        ring.submit()?;
+        taken += ring.take()?.iter().filter(|seen| seen.result == 0).count();
+    }
+    ensure(taken > 0, "no submission completed")?;
+    let begin = Instant::now();
+    while rig
+        .queue
+        .query()
+        .is_ok_and(|(state, _)| state == State::Active)
+    {
+        ensure(begin.elapsed() < MOST, "the vm was not given up")?;
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let waited = rig.fence.wait(SIGNALS + 1, soon());
+    let errno = waited.err().and_then(|error| error.errno());
+    host.mute(Duration::ZERO)?;
+    ensure(
+        errno == Some(ioctl::Errno(EIO)),
+        format!("a wait for what was lost: {errno:?}, expected EIO"),
+    )?;
+    // The host sets the fences of a device in error to the highest value.
+    let begin = Instant::now();
+    while rig.fence.query()?.value != u64::MAX {
+        ensure(begin.elapsed() < MOST, "the host did not hear of it")?;
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drop(ring);
     check_device_works(&rig.device)
 }
