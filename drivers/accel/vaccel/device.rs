@@ -174,11 +174,18 @@ impl Device {
         self.process.adapter.events.disturb(self.cookie());
     }
 
-    /// Tells the host if it was [abandoned](Device::abandon), so that nobody waits for its fences.
-    pub(crate) fn tell_abandoned(&self) {
-        if self.abandoned.swap(false, Ordering::AcqRel) {
-            // A host that does not answer knows nothing of it: there is no more that can be done.
-            let _ = self.mark_as_error(reply_timeout_ms());
+    /// Tells the host if it was [abandoned](Device::abandon), so that nobody waits for its fences. Whether
+    /// it has to be told again, as it did not answer.
+    pub(crate) fn tell_abandoned(&self) -> bool {
+        if !self.abandoned.swap(false, Ordering::AcqRel) {
+            return false;
+        }
+        match self.mark_as_error(reply_timeout_ms()) {
+            Err(error) if [EAGAIN, ETIMEDOUT].contains(&error.errno) => {
+                self.abandoned.store(true, Ordering::Release);
+                true
+            }
+            _ => false,
         }
     }
 

@@ -106,7 +106,7 @@ fn tries_max() -> u32 {
 }
 
 /// Fences that messages of a batch may name before more memory is taken.
-const FENCES: usize = 64;
+const FENCES: usize = 128;
 
 /// Most submissions of a queue that are in line.
 const FIFO_MAX: usize = 1024;
@@ -274,10 +274,9 @@ impl Queue {
         let is_done = run.all();
         run.flush();
         let is_left = run.end(Why::NoRoom);
-        if is_left || !is_done {
+        if self.vm.device.tell_abandoned() || is_left || !is_done {
             self.drain_later();
         }
-        self.vm.device.tell_abandoned();
     }
 }
 
@@ -369,10 +368,12 @@ impl Senders {
         queued.reserve(1, GFP_KERNEL)
     }
 
-    /// Ends what was queued. `sent` messages were, and `flushed` became of the others. If some are lost
-    /// of what has completed, the vm is given up; unless the host is gone, and the vm with it.
+    /// Ends what was queued. `sent` messages were, and `flushed` became of the others. If some are lost,
+    /// what they promised is: the vm is given up, unless the host is gone, and the vm with it.
     fn settle(self, queue: &Queue, sent: usize, flushed: HostResult) {
-        if flushed.is_err_and(|error| error.errno != ENODEV) && self.promised > sent {
+        let mut ends = self.queued.iter().flatten().map(|queued| queued.end);
+        let is_lost = self.promised > sent || ends.any(|end| end > sent);
+        if flushed.is_err_and(|error| error.errno != ENODEV) && is_lost {
             queue.vm.device.abandon();
         }
         for queued in self.queued.into_iter().flatten() {
@@ -645,7 +646,8 @@ impl Plugged {
                 queue: queue.clone(),
                 work <- new_work!("vaccel::Plugged::work"),
             }),
-            GFP_KERNEL,
+            // Messages are held, and nobody knows of it yet.
+            GFP_NOWAIT,
         )
     }
 }
@@ -674,7 +676,6 @@ impl WorkItem for Plugged {
             // If there is no room it is left to the worker.
             let _ = turn.send_rest();
         }
-        // The rest; and the last reference to a queue is better dropped there.
         this.queue.drain_later();
     }
 }
@@ -786,12 +787,12 @@ fn at_once(
     let Some(mut run) = Run::try_begin(queue, Fifo::is_empty) else {
         return AtOnce::Not;
     };
-    if !run.is_quick(&job) || queue.vm.needs_revival() {
-        run.end(Why::Batch);
-        return AtOnce::Not;
-    }
     let is_batch = plug::is_open();
-    if run.make_room(&job, is_batch).is_err() {
+    let is_ready =
+        run.is_quick(&job) && !queue.vm.needs_revival() && run.make_room(&job, is_batch).is_ok();
+    if !is_ready {
+        // What was held may be somebody else's, who relies on whoever has the turn.
+        run.flush();
         if run.end(Why::NoRoom) {
             queue.drain_later();
         }
