@@ -3,6 +3,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -39,6 +40,9 @@ pub const CASES: &[Case] = &[
 
 /// How soon all waits are to end.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How soon who signals is to hear of it.
+const LONG_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Ways to wait.
 struct Waiters {
@@ -274,20 +278,27 @@ fn signal_until(node: &Path, lose: impl FnOnce() -> Result) -> Result {
     let device = Device::open(node)?;
     let vm = device.create_vm(VmFlags::empty())?;
     let fence = fence(&vm)?;
-    let end = Instant::now() + PATIENCE;
+    let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let signaller = scope.spawn(|| {
             let mut value = 1;
             loop {
                 match fence.signal(value) {
-                    Ok(()) if Instant::now() < end => value += 1,
+                    Ok(()) if !stop.load(Ordering::Relaxed) => value += 1,
                     Ok(()) => return None,
                     Err(error) => return Some(error),
                 }
             }
         });
         std::thread::sleep(Duration::from_millis(20));
-        lose()?;
+        let lost = lose();
+        // It is taken back now, and the driver hears of it; a busy machine takes its time for that.
+        let end = Instant::now() + LONG_PATIENCE;
+        while !signaller.is_finished() && lost.is_ok() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        stop.store(true, Ordering::Relaxed);
+        lost?;
         match signaller.join() {
             Ok(Some(error)) => ensure(
                 // EREMOTEIO: a host that has forgotten the fence with the process.
