@@ -1448,6 +1448,9 @@ enum {
 	 * -ENOBUFS: too many submissions of the queue wait to be queued. -EAGAIN: the list has to
 	 * make memory resident (BIND, RESIDENT, or after the driver evicted something of the vm);
 	 * submit again with IOSQE_ASYNC or by ioctl.
+	 *
+	 * If the host then reads nothing for as long as it has for an answer, what was queued is
+	 * lost, and the vm becomes &VACCEL_STATE_HUNG.
 	 */
 	VACCEL_URING_CMD_SUBMIT = DRM_VACCEL_SUBMIT,
 	/**
